@@ -1,0 +1,225 @@
+//! Every knob of the protocol: its unit, default, reason and bounds.
+//!
+//! The knobs of the runtime (directories, addresses, queues) are in `runtime::NodeConfig`.
+
+use crate::time::Duration;
+use crate::types::{GroupId, NodeId};
+
+/// The four timers of the protocol, the lease's margins and the limit on one request.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Timing {
+    /// How often an idle leader writes to each peer. Default 100 ms (row `l05`); at most
+    /// `election_timeout_min / 2`, and better at most a quarter of it.
+    pub heartbeat_interval: Duration,
+    /// `E`: the smallest election timeout and the length of a promise. Default 1 s, at least 10 ms.
+    pub election_timeout_min: Duration,
+    /// The election timer is drawn from `election_timeout_min..election_timeout_max`. Default `2 E`.
+    pub election_timeout_max: Duration,
+    /// How long a pre-vote round may take (row `o08`). Default `E / 2`.
+    pub pre_vote_timeout: Duration,
+    /// How long a vote round may take (row `o15`). Default `E / 2`.
+    pub vote_timeout: Duration,
+    /// An append unanswered for this long puts its peer back to probing (row `l17`). Default `E / 3`, below `E`.
+    pub rpc_timeout: Duration,
+}
+
+impl Timing {
+    /// All timers in the default proportions to `E`, the smallest election timeout; the heartbeat is `E / 10`,
+    /// at most 100 ms.
+    #[must_use]
+    pub fn from_election_timeout(e: Duration) -> Self {
+        Self {
+            heartbeat_interval: (e / 10).min(Duration::from_millis(100)),
+            election_timeout_min: e,
+            election_timeout_max: e * 2,
+            pre_vote_timeout: e / 2,
+            vote_timeout: e / 2,
+            rpc_timeout: e / 3,
+        }
+    }
+
+    /// `E`, the length of a promise.
+    #[must_use]
+    pub fn promise(&self) -> Duration {
+        self.election_timeout_min
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self::from_election_timeout(Duration::from_secs(1))
+    }
+}
+
+/// What bounds memory: every queue, cache and window of a group.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Longest command, in bytes. Default 1 MiB. A longer proposal is refused with `TooLarge`.
+    pub command_bytes: usize,
+    /// Payload bytes in one AppendEntries; one entry always fits. Default 512 KiB.
+    pub append_bytes: usize,
+    /// Entries in one AppendEntries. Default 4096.
+    pub append_entries: usize,
+    /// Payload bytes on their way to one peer, unanswered. Default 4 MiB.
+    pub window_bytes: usize,
+    /// Entries on their way to one peer, unanswered. Default 16384.
+    pub window_entries: usize,
+    /// Payload bytes that a leader holds uncommitted; over it proposals are refused with `Overloaded`. Default 64 MiB.
+    pub uncommitted_bytes: usize,
+    /// Entries that a leader holds uncommitted. Default 65536.
+    pub uncommitted_entries: usize,
+    /// Payload bytes handed to the state machine and not yet reported as applied. Default 16 MiB.
+    pub apply_bytes: usize,
+    /// Payload bytes of the log's tail kept in memory. Default 16 MiB.
+    pub cache_bytes: usize,
+    /// Reads waiting for their leadership to be confirmed. Default 65536.
+    pub waiting_reads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            command_bytes: 1 << 20,
+            append_bytes: 512 << 10,
+            append_entries: 4096,
+            window_bytes: 4 << 20,
+            window_entries: 16_384,
+            uncommitted_bytes: 64 << 20,
+            uncommitted_entries: 65_536,
+            apply_bytes: 16 << 20,
+            cache_bytes: 16 << 20,
+            waiting_reads: 65_536,
+        }
+    }
+}
+
+/// What a [`Core`](crate::core::Core) needs to know about itself.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CoreConfig {
+    /// This node.
+    pub id: NodeId,
+    /// The group whose member it is.
+    pub group: GroupId,
+    /// Timers.
+    pub timing: Timing,
+    /// Bounds on memory.
+    pub limits: Limits,
+    /// Seed of the core's own generator, mixed with `id`: entropy in production, a fixed number in tests.
+    pub seed: u64,
+}
+
+impl CoreConfig {
+    /// The defaults for node `id` of `group`.
+    #[must_use]
+    pub fn new(id: NodeId, group: GroupId, seed: u64) -> Self {
+        Self { id, group, timing: Timing::default(), limits: Limits::default(), seed }
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first knob that is out of bounds and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let Timing {
+            heartbeat_interval: heartbeat,
+            election_timeout_min: min,
+            election_timeout_max: max,
+            pre_vote_timeout,
+            vote_timeout,
+            rpc_timeout,
+        } = self.timing;
+        let require = |holds: bool, knob: &'static str, rule: &'static str| {
+            if holds { Ok(()) } else { Err(ConfigError { knob, rule }) }
+        };
+        require(self.id != NodeId(0), "id", "must not be 0")?;
+        require(min >= Duration::from_millis(10), "election_timeout_min", "must be at least 10 ms")?;
+        require(max <= Duration::from_secs(3600), "election_timeout_max", "must be at most an hour")?;
+        require(max > min, "election_timeout_max", "must be above election_timeout_min, or timers fire together")?;
+        require(!heartbeat.is_zero(), "heartbeat_interval", "must not be 0")?;
+        require(heartbeat <= min / 2, "heartbeat_interval", "must be at most half of election_timeout_min")?;
+        require(!pre_vote_timeout.is_zero(), "pre_vote_timeout", "must not be 0")?;
+        require(!vote_timeout.is_zero(), "vote_timeout", "must not be 0")?;
+        require(!rpc_timeout.is_zero() && rpc_timeout < min, "rpc_timeout", "must be below election_timeout_min")?;
+        let limits = &self.limits;
+        for (value, knob) in [
+            (limits.command_bytes, "command_bytes"),
+            (limits.append_bytes, "append_bytes"),
+            (limits.append_entries, "append_entries"),
+            (limits.window_bytes, "window_bytes"),
+            (limits.window_entries, "window_entries"),
+            (limits.uncommitted_bytes, "uncommitted_bytes"),
+            (limits.uncommitted_entries, "uncommitted_entries"),
+            (limits.apply_bytes, "apply_bytes"),
+            (limits.waiting_reads, "waiting_reads"),
+        ] {
+            require(value > 0, knob, "must not be 0")?;
+        }
+        require(limits.command_bytes <= 64 << 20, "command_bytes", "must be at most 64 MiB")?;
+        require(limits.append_bytes <= 64 << 20, "append_bytes", "must be at most 64 MiB")?;
+        require(limits.append_entries <= 1 << 20, "append_entries", "must be at most 1048576")
+    }
+
+    /// What is legal but unwise, as sentences for the log at start.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let timing = &self.timing;
+        let mut warnings = Vec::new();
+        if timing.heartbeat_interval > timing.election_timeout_min / 4 {
+            warnings.push(
+                "heartbeat_interval is above a quarter of election_timeout_min: one lost message may cost an election",
+            );
+        }
+        warnings
+    }
+}
+
+/// A knob out of bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("configuration: {knob} {rule}")]
+pub struct ConfigError {
+    /// The knob's name.
+    pub knob: &'static str,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(change: impl FnOnce(&mut CoreConfig)) -> CoreConfig {
+        let mut config = CoreConfig::new(NodeId(1), GroupId(1), 0);
+        change(&mut config);
+        config
+    }
+
+    /// `l06`: the defaults, and the bounds that keep them sane.
+    #[test]
+    fn l06_defaults_are_valid_and_bounds_are_named() {
+        assert_eq!(config(|_| ()).validate(), Ok(()));
+        let timing = Timing::default();
+        assert_eq!(timing.heartbeat_interval, Duration::from_millis(100));
+        assert_eq!(timing.election_timeout_max, timing.election_timeout_min * 2);
+        assert_eq!(timing.vote_timeout, Duration::from_millis(500));
+
+        let slow_heart = config(|c| c.timing.heartbeat_interval = Duration::from_millis(501));
+        assert_eq!(slow_heart.validate().unwrap_err().knob, "heartbeat_interval");
+        let no_spread = config(|c| c.timing.election_timeout_max = c.timing.election_timeout_min);
+        assert_eq!(no_spread.validate().unwrap_err().knob, "election_timeout_max");
+        let long_rpc = config(|c| c.timing.rpc_timeout = c.timing.election_timeout_min);
+        assert_eq!(long_rpc.validate().unwrap_err().knob, "rpc_timeout");
+        assert_eq!(config(|c| c.limits.window_bytes = 0).validate().unwrap_err().knob, "window_bytes");
+    }
+
+    /// `l06`, `l30`: a heartbeat between E/4 and E/2 is legal and warned about.
+    #[test]
+    fn l06_heartbeat_above_a_quarter_is_warned_about() {
+        let brisk = config(|c| c.timing.heartbeat_interval = Duration::from_millis(300));
+        assert_eq!(brisk.validate(), Ok(()));
+        assert_eq!(brisk.warnings().len(), 1);
+        assert!(config(|_| ()).warnings().is_empty());
+    }
+}

@@ -1,0 +1,306 @@
+//! What goes into a [`Core`](super::Core) and what comes out.
+
+use bytes::Bytes;
+use std::fmt;
+
+use crate::log::{Entry, LogSlice, Write};
+use crate::message::{AppendEntries, AppendOutcome, Body, Message, Refusal};
+use crate::types::{EntryId, Index, NodeId, Term, WriteSeq};
+
+/// One thing that happened, for [`Core::step`](super::Core::step).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// A message came in.
+    Received(Message),
+    /// The time of [`Core::next_deadline`](super::Core::next_deadline) has come. Too early does no harm.
+    Deadline,
+    /// Append these commands, in order. The answer is in [`Output::proposed`] after the step.
+    Propose(Vec<Bytes>),
+    /// Find out up to where a linearizable read must wait. The answer comes in [`Output::reads`], now or later.
+    Read(ReadId),
+    /// This write and every earlier one is durable.
+    Durable(WriteSeq),
+    /// The log's device failed: nothing more becomes durable. The group stops.
+    WriteFailed,
+    /// The state machine has applied up to here.
+    Applied(Index),
+    /// Entries asked for with [`Output::loads`].
+    Loaded {
+        /// The request being answered.
+        load: Load,
+        /// Entries from `load.first` on: at least one, at most what was asked for. `None`: they cannot be read.
+        entries: Option<Vec<Entry>>,
+    },
+}
+
+/// Names a read; chosen by the caller, unique while the read is waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct ReadId(pub u64);
+
+/// A request for entries that the core no longer has in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// What they are for.
+    pub purpose: LoadPurpose,
+    /// The term in which they were asked for; an answer in another term is ignored.
+    pub term: Term,
+    /// The first index wanted.
+    pub first: Index,
+    /// The last index wanted (inclusive).
+    pub last: Index,
+    /// Stop before exceeding this many payload bytes, but bring at least one entry.
+    pub max_bytes: usize,
+}
+
+/// What loaded entries are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoadPurpose {
+    /// To send to this peer.
+    Peer(NodeId),
+    /// To hand to the state machine.
+    Apply,
+}
+
+/// Everything a core wants done. Reused from step to step: take what is in it, then step again.
+///
+/// Steps add to what is still there: a buffer that is drained after many steps carries fewer, larger messages.
+/// **Messages may leave at once, in any order, or be lost**; what must wait for the disk is not in here yet.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be sent.
+    pub messages: Vec<Message>,
+    /// To be made durable, in this order; then [`Input::Durable`].
+    pub writes: Vec<Write>,
+    /// Committed and durable here: to be applied, in this order; then [`Input::Applied`].
+    pub apply: Vec<Entry>,
+    /// Reads that are answered.
+    pub reads: Vec<ReadAnswer>,
+    /// Entries to read from the log's store; then [`Input::Loaded`].
+    pub loads: Vec<Load>,
+    /// What an observer wants to know.
+    pub events: Vec<Event>,
+    /// The answer to [`Input::Propose`], set by that step and no other. Take it after each `Propose`.
+    pub proposed: Option<Proposed>,
+}
+
+impl Output {
+    /// An empty buffer.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+            && self.writes.is_empty()
+            && self.apply.is_empty()
+            && self.reads.is_empty()
+            && self.loads.is_empty()
+            && self.events.is_empty()
+            && self.proposed.is_none()
+    }
+}
+
+/// What became of a batch of proposals: the first `accepted` are in the log, the others certainly are not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Proposed {
+    /// Id of the first accepted command; the others follow without a gap. Meaningless if `accepted` is 0.
+    pub first: EntryId,
+    /// How many were appended.
+    pub accepted: usize,
+    /// Why the rest was not, if there is a rest.
+    pub refused: Option<ProposeError>,
+}
+
+/// The proposal was not appended: it is certainly not committed and never will be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// This node does not lead. Try the leader, if one is known; else try again after an election timeout.
+    #[error("not the leader{}", Hint(*leader))]
+    NotLeader {
+        /// The leader this node follows.
+        leader: Option<NodeId>,
+    },
+    /// Too much is waiting to be committed. Try again later, with less at once.
+    #[error("overloaded: too many uncommitted entries or bytes; try again later")]
+    Overloaded,
+    /// The command is longer than `limits.command_bytes`.
+    #[error("the command has {bytes} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// This group has stopped on this node; see [`Fatal`].
+    #[error("the group has stopped on this node: {0}")]
+    Stopped(Fatal),
+}
+
+/// A read's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadAnswer {
+    /// Which read.
+    pub id: ReadId,
+    /// Read once the state machine has applied this index, or the reason why not.
+    pub result: Result<Index, ReadError>,
+}
+
+/// The read was not confirmed; nothing was read, it may be asked again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// This node does not lead, or stopped leading before a quorum confirmed it.
+    #[error("not the leader{}", Hint(*leader))]
+    NotLeader {
+        /// The leader this node follows.
+        leader: Option<NodeId>,
+    },
+    /// Too many reads are waiting.
+    #[error("overloaded: too many reads are waiting; try again later")]
+    Overloaded,
+    /// This group has stopped on this node.
+    #[error("the group has stopped on this node: {0}")]
+    Stopped(Fatal),
+}
+
+struct Hint(Option<NodeId>);
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(leader) => write!(f, ", {leader} is"),
+            None => f.write_str(", none is known"),
+        }
+    }
+}
+
+/// The role of a node in its group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum RoleKind {
+    /// Follows a leader or waits for one.
+    Follower,
+    /// Asks whether it could win.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// Something an observer wants to know; never needed for correctness.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The role, term or known leader changed.
+    Role {
+        /// The role now.
+        role: RoleKind,
+        /// The term now.
+        term: Term,
+        /// The leader now known.
+        leader: Option<NodeId>,
+    },
+    /// A vote or pre-vote was refused to this node.
+    Refused {
+        /// By whom.
+        by: NodeId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Entries from here on were removed, because a leader has others there.
+    Truncated {
+        /// The first removed index.
+        from: Index,
+    },
+    /// A peer's log is shorter than what it had acknowledged: its disk lost its tail (row `s05`).
+    TailLost {
+        /// The peer.
+        peer: NodeId,
+        /// What it had acknowledged.
+        matched: Index,
+        /// The last entry it has now.
+        last: Index,
+    },
+    /// The group stopped on this node.
+    Stopped(Fatal),
+}
+
+/// Why a group stopped on this node. It answers nothing any more; other groups and the process go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// Two leaders in one term (row `o20`): votes were given twice, for instance after a disk was wiped.
+    #[error("two leaders in {term}: {one} and {other}; a node has voted twice, look for a wiped or copied disk")]
+    TwoLeaders {
+        /// The term.
+        term: Term,
+        /// One leader.
+        one: NodeId,
+        /// The other.
+        other: NodeId,
+    },
+    /// A leader wants to overwrite a committed entry.
+    #[error("{leader} would overwrite {ours}, which is committed, with {theirs}")]
+    CommittedOverwritten {
+        /// Who.
+        leader: NodeId,
+        /// The committed entry.
+        ours: EntryId,
+        /// What it was to become.
+        theirs: EntryId,
+    },
+    /// An entry holds a configuration that this version cannot read.
+    #[error("the configuration in entry {0} cannot be read by this version")]
+    Configuration(EntryId),
+    /// The log's device failed.
+    #[error("writing or reading the log failed")]
+    LogFailed,
+    /// The state machine returned an error or panicked.
+    #[error("the state machine failed")]
+    StateMachineFailed,
+}
+
+/// Counters and gauges of one core, as plain numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Elections this node started (vote rounds).
+    pub elections: u64,
+    /// Elections it won.
+    pub elections_won: u64,
+    /// Pre-vote rounds it started.
+    pub pre_vote_rounds: u64,
+    /// Messages dropped because they were not for this node or group, or made no sense.
+    pub misdirected: u64,
+    /// Answers ignored because their term or round had passed.
+    pub stale_answers: u64,
+    /// Messages dropped because too many waited for the disk.
+    pub held_dropped: u64,
+    /// Followers whose disk lost its tail.
+    pub tails_lost: u64,
+    /// Truncations of this node's log.
+    pub truncations: u64,
+}
+
+pub(super) fn accepted(matched: Index) -> AppendOutcome {
+    AppendOutcome::Accepted { matched }
+}
+
+/// The unsent AppendEntries to `peer`, if the last message to it in the buffer is one.
+pub(super) fn unsent_append(messages: &mut [Message], peer: NodeId) -> Option<&mut AppendEntries> {
+    let message = messages.iter_mut().rev().find(|message| message.to == peer)?;
+    match &mut message.body {
+        Body::AppendEntries(append) => Some(append),
+        _ => None,
+    }
+}
+
+/// Joins `more` to `slice` if it follows it without a gap.
+pub(super) fn joined(slice: &LogSlice, more: &LogSlice) -> bool {
+    slice.last() == more.prev()
+}

@@ -1,0 +1,128 @@
+//! A piece of a log, well formed by construction.
+
+use std::fmt;
+
+use crate::log::Entry;
+use crate::types::{EntryId, Index};
+
+/// Entries that follow `prev` without a gap, in terms that never fall.
+///
+/// [`LogSlice::new`] is the only door, so whoever holds one may rely on it:
+/// 1. the first entry has index `prev.index + 1`, each further one the next index;
+/// 2. no term is below that of its predecessor (`prev` included), none is 0;
+/// 3. `prev` is [`EntryId::ZERO`] exactly when its index is 0.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LogSlice {
+    prev: EntryId,
+    entries: Vec<Entry>,
+}
+
+/// Why entries are not a [`LogSlice`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MalformedSlice {
+    /// The predecessor has an index without a term or a term without an index.
+    #[error("the predecessor {0} has an index without a term or a term without an index")]
+    Predecessor(EntryId),
+    /// An entry does not have the index after its predecessor's.
+    #[error("entry {found} follows {after}: its index leaves a gap or repeats")]
+    Index {
+        /// The predecessor.
+        after: EntryId,
+        /// The entry in the wrong place.
+        found: EntryId,
+    },
+    /// An entry's term is 0 or below its predecessor's.
+    #[error("entry {found} follows {after}: its term falls")]
+    Term {
+        /// The predecessor.
+        after: EntryId,
+        /// The entry of an older term.
+        found: EntryId,
+    },
+}
+
+impl LogSlice {
+    /// Checks the properties above and takes the entries.
+    ///
+    /// # Errors
+    /// [`MalformedSlice`] names the first entry that breaks one of them.
+    pub fn new(prev: EntryId, entries: Vec<Entry>) -> Result<Self, MalformedSlice> {
+        if (prev.index.0 == 0) != (prev.term.0 == 0) {
+            return Err(MalformedSlice::Predecessor(prev));
+        }
+        let mut after = prev;
+        for entry in &entries {
+            let found = entry.id;
+            if after.index.0.checked_add(1) != Some(found.index.0) {
+                return Err(MalformedSlice::Index { after, found });
+            }
+            if found.term < after.term || found.term.0 == 0 {
+                return Err(MalformedSlice::Term { after, found });
+            }
+            after = found;
+        }
+        Ok(Self { prev, entries })
+    }
+
+    /// No entries: a heartbeat after `prev`.
+    ///
+    /// # Errors
+    /// As [`LogSlice::new`].
+    pub fn empty(prev: EntryId) -> Result<Self, MalformedSlice> {
+        Self::new(prev, Vec::new())
+    }
+
+    /// The entry before the first.
+    #[must_use]
+    pub fn prev(&self) -> EntryId {
+        self.prev
+    }
+
+    /// The last entry, `prev` if there is none.
+    #[must_use]
+    pub fn last(&self) -> EntryId {
+        self.entries.last().map_or(self.prev, |entry| entry.id)
+    }
+
+    /// The entries in order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entries themselves.
+    #[must_use]
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
+    }
+
+    /// Whether it carries nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many entries it carries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Payload bytes it carries.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.payload.len()).sum()
+    }
+
+    /// The index after its last entry.
+    #[must_use]
+    pub fn next_index(&self) -> Index {
+        self.last().index.next()
+    }
+}
+
+impl fmt::Debug for LogSlice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {} {:?}", self.prev, self.entries)
+    }
+}

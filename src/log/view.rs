@@ -1,0 +1,317 @@
+//! The in-memory view of the log: the term of every index, and the cached tail.
+
+use std::collections::VecDeque;
+
+use crate::log::{Entry, LogSlice};
+use crate::types::{EntryId, Index, Term};
+
+/// A stretch of the log whose entries have one term.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct TermRun {
+    /// The first index of the stretch.
+    pub first: Index,
+    /// The term of its entries.
+    pub term: Term,
+}
+
+/// The log: which term stands at each index, and the entries of the tail as far as they are cached.
+///
+/// Term runs answer every `prev term` check and every conflict hint without the disk. The cache always holds a
+/// contiguous tail; [`Log::shrink_cache`] drops its front.
+///
+/// Invariant: runs start at rising indexes with rising terms; the cache ends at `last`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Log {
+    runs: Vec<TermRun>,
+    last: Index,
+    cache: VecDeque<Entry>,
+    cache_bytes: usize,
+}
+
+impl Log {
+    /// An empty log.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A log known only by its terms, as recovery finds it: `runs` in order, the last one ending at `last`.
+    ///
+    /// `None` if the runs do not start at 1, do not rise, or `last` is not in the last of them.
+    #[must_use]
+    pub fn from_runs(runs: Vec<TermRun>, last: Index) -> Option<Self> {
+        let rising = runs.windows(2).all(|pair| pair[0].first < pair[1].first && pair[0].term < pair[1].term);
+        let well_formed = match (runs.first(), runs.last()) {
+            (Some(first), Some(end)) => first.first == Index(1) && first.term > Term::ZERO && end.first <= last,
+            _ => last == Index::ZERO,
+        };
+        (rising && well_formed).then_some(Self { runs, last, cache: VecDeque::new(), cache_bytes: 0 })
+    }
+
+    /// The last entry, [`EntryId::ZERO`] if there is none.
+    #[must_use]
+    pub fn last(&self) -> EntryId {
+        EntryId { index: self.last, term: self.runs.last().map_or(Term::ZERO, |run| run.term) }
+    }
+
+    /// The term at `index`: 0 at index 0, `None` past the end ("no such entry" is never term 0, bug `b25`).
+    #[must_use]
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        if index == Index::ZERO {
+            return Some(Term::ZERO);
+        }
+        (index <= self.last).then(|| self.runs[self.run_of(index)].term)
+    }
+
+    /// Whether the log holds this very entry (or it is the one before the first).
+    #[must_use]
+    pub fn contains(&self, id: EntryId) -> bool {
+        self.term_at(id.index) == Some(id.term)
+    }
+
+    /// The first index of the term that stands at `index`; `None` past the end.
+    #[must_use]
+    pub fn first_of_term_at(&self, index: Index) -> Option<Index> {
+        (Index::ZERO < index && index <= self.last).then(|| self.runs[self.run_of(index)].first)
+    }
+
+    /// The last index whose term is at most `term`; 0 if there is none.
+    #[must_use]
+    pub fn last_index_up_to_term(&self, term: Term) -> Index {
+        let after = self.runs.partition_point(|run| run.term <= term);
+        self.runs.get(after).map_or(self.last, |run| run.first.previous())
+    }
+
+    /// The position in `runs` of the run that holds `index`, which must be in the log.
+    fn run_of(&self, index: Index) -> usize {
+        self.runs.partition_point(|run| run.first <= index).saturating_sub(1)
+    }
+
+    /// Appends one entry after the last.
+    ///
+    /// The caller guarantees that its index follows and its term does not fall: entries come from a [`LogSlice`] that
+    /// was checked against this log, or from the leader itself.
+    pub fn append(&mut self, entry: Entry) {
+        debug_assert_eq!(entry.id.index, self.last.next(), "entries are appended without a gap");
+        debug_assert!(entry.id.term >= self.last().term, "terms never fall along the log");
+        if self.last().term != entry.id.term {
+            self.runs.push(TermRun { first: entry.id.index, term: entry.id.term });
+        }
+        self.last = entry.id.index;
+        self.cache_bytes += entry.payload.len();
+        self.cache.push_back(entry);
+    }
+
+    /// Removes every entry from `index` on.
+    pub fn truncate_from(&mut self, index: Index) {
+        if index > self.last || index == Index::ZERO {
+            return;
+        }
+        self.last = index.previous();
+        while self.runs.last().is_some_and(|run| run.first > self.last) {
+            self.runs.pop();
+        }
+        while let Some(entry) = self.cache.pop_back_if(|entry| entry.id.index >= index) {
+            self.cache_bytes -= entry.payload.len();
+        }
+    }
+
+    /// The first index in the cache; the one after the last if the cache is empty.
+    #[must_use]
+    pub fn cached_from(&self) -> Index {
+        self.cache.front().map_or(self.last.next(), |entry| entry.id.index)
+    }
+
+    /// Payload bytes in the cache.
+    #[must_use]
+    pub fn cache_bytes(&self) -> usize {
+        self.cache_bytes
+    }
+
+    /// Drops cached entries from the front while the cache holds more than `budget` bytes, but none after `keep_after`.
+    pub fn shrink_cache(&mut self, budget: usize, keep_after: Index) {
+        while self.cache_bytes > budget {
+            match self.cache.pop_front_if(|entry| entry.id.index <= keep_after) {
+                Some(entry) => self.cache_bytes -= entry.payload.len(),
+                None => return,
+            }
+        }
+    }
+
+    /// Entries from `first` on, out of the cache: at most `max_entries` and `max_bytes` of payload, but one at least.
+    ///
+    /// `None` if `first` is not cached; empty if `first` is past the end.
+    #[must_use]
+    pub fn cached(&self, first: Index, last: Index, max_entries: usize, max_bytes: usize) -> Option<Vec<Entry>> {
+        if first > self.last || first > last {
+            return Some(Vec::new());
+        }
+        let skip = first.0.checked_sub(self.cached_from().0)?;
+        let wanted = usize::try_from(last.0 - first.0 + 1).unwrap_or(usize::MAX).min(max_entries);
+        let available = self.cache.len() - skip as usize;
+        let mut taken = Vec::with_capacity(wanted.min(available));
+        let mut bytes = 0;
+        for entry in self.cache.range(skip as usize..).take(wanted) {
+            bytes += entry.payload.len();
+            if bytes > max_bytes && !taken.is_empty() {
+                break;
+            }
+            taken.push(entry.clone());
+        }
+        Some(taken)
+    }
+
+    /// Where `slice` and this log part: the index of the first entry of `slice` that this log holds in another term or
+    /// not at all. `None` if this log holds all of it.
+    #[must_use]
+    pub fn first_missing(&self, slice: &LogSlice) -> Option<EntryId> {
+        slice.entries().iter().map(|entry| entry.id).find(|id| !self.contains(*id))
+    }
+
+    /// The term runs, for checks.
+    #[must_use]
+    pub fn runs(&self) -> &[TermRun] {
+        &self.runs
+    }
+
+    /// The cached entries in order, for checks.
+    pub fn cached_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.cache.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::EntryKind;
+    use bytes::Bytes;
+    use quickcheck::{Arbitrary, Gen, quickcheck};
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { id: EntryId::new(index, term), kind: EntryKind::Command, payload: Bytes::from(vec![term as u8; 4]) }
+    }
+
+    fn log(terms: &[u64]) -> Log {
+        let mut log = Log::new();
+        for (at, term) in terms.iter().enumerate() {
+            log.append(entry(at as u64 + 1, *term));
+        }
+        log
+    }
+
+    #[test]
+    fn an_empty_log_holds_only_the_entry_before_the_first() {
+        let log = Log::new();
+        assert_eq!(log.last(), EntryId::ZERO);
+        assert!(log.contains(EntryId::ZERO));
+        assert_eq!(log.term_at(Index(1)), None);
+        assert_eq!(log.cached(Index(1), Index(9), 9, 9), Some(vec![]));
+    }
+
+    /// `b25`: "no such entry" is never term 0.
+    #[test]
+    fn b25_past_the_end_there_is_no_term() {
+        let log = log(&[1, 1, 3]);
+        assert_eq!(log.term_at(Index(4)), None);
+        assert!(!log.contains(EntryId { index: Index(4), term: Term::ZERO }));
+    }
+
+    #[test]
+    fn hints_come_from_term_runs() {
+        let log = log(&[1, 1, 3, 3, 3, 5]);
+        assert_eq!(log.first_of_term_at(Index(5)), Some(Index(3)));
+        assert_eq!(log.last_index_up_to_term(Term(4)), Index(5));
+        assert_eq!(log.last_index_up_to_term(Term(2)), Index(2));
+        assert_eq!(log.last_index_up_to_term(Term(9)), Index(6));
+        assert_eq!(log.last_index_up_to_term(Term::ZERO), Index::ZERO);
+    }
+
+    #[test]
+    fn a_cached_range_stops_at_its_limits_but_brings_one_entry() {
+        let log = log(&[1; 10]);
+        let ids = |first, last, entries, bytes| {
+            let taken = log.cached(Index(first), Index(last), entries, bytes).unwrap();
+            taken.iter().map(|e| e.id.index.0).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(3, 5, 99, 999), [3, 4, 5]);
+        assert_eq!(ids(3, 9, 2, 999), [3, 4]);
+        assert_eq!(ids(3, 9, 99, 8), [3, 4]);
+        assert_eq!(ids(3, 9, 99, 1), [3]);
+        assert_eq!(ids(11, 12, 9, 9), [0; 0]);
+    }
+
+    #[test]
+    fn what_left_the_cache_must_be_loaded() {
+        let mut log = log(&[1; 10]);
+        log.shrink_cache(20, Index(4));
+        assert_eq!(log.cached_from(), Index(5), "nothing after index 4 may be dropped");
+        assert_eq!(log.cached(Index(4), Index(9), 9, 99), None);
+        assert_eq!(log.term_at(Index(1)), Some(Term(1)), "terms stay known");
+    }
+
+    #[test]
+    fn recovered_runs_are_checked() {
+        let run = |first, term| TermRun { first: Index(first), term: Term(term) };
+        assert_eq!(Log::from_runs(vec![run(1, 1), run(4, 3)], Index(6)).unwrap().last(), EntryId::new(6, 3));
+        assert!(Log::from_runs(vec![], Index(0)).is_some());
+        for (runs, last) in [
+            (vec![], 1),
+            (vec![run(2, 1)], 3),
+            (vec![run(1, 0)], 3),
+            (vec![run(1, 3), run(4, 3)], 6),
+            (vec![run(1, 1), run(4, 3)], 3),
+        ] {
+            assert!(Log::from_runs(runs.clone(), Index(last)).is_none(), "{runs:?} {last}");
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Append(u8, u8),
+        Truncate(u8),
+        Shrink(u8, u8),
+    }
+
+    impl Arbitrary for Op {
+        fn arbitrary(g: &mut Gen) -> Self {
+            match u8::arbitrary(g) % 4 {
+                0 => Self::Truncate(u8::arbitrary(g) % 40),
+                1 => Self::Shrink(u8::arbitrary(g), u8::arbitrary(g) % 40),
+                _ => Self::Append(u8::arbitrary(g) % 3, u8::arbitrary(g) % 6),
+            }
+        }
+    }
+
+    quickcheck! {
+        /// The log against the obvious one: a vector of terms and a number of forgotten payloads.
+        fn log_behaves_like_a_vector(ops: Vec<Op>) -> bool {
+            let (mut log, mut model) = (Log::new(), Vec::<u64>::new());
+            for op in ops {
+                match op {
+                    Op::Append(rise, count) => {
+                        let term = (model.last().copied().unwrap_or(0) + u64::from(rise)).max(1);
+                        for _ in 0..count {
+                            model.push(term);
+                            log.append(entry(model.len() as u64, term));
+                        }
+                    }
+                    Op::Truncate(index) => {
+                        if index > 0 { model.truncate(usize::from(index) - 1) }
+                        log.truncate_from(Index(u64::from(index)));
+                    }
+                    Op::Shrink(bytes, keep) => log.shrink_cache(usize::from(bytes), Index(u64::from(keep))),
+                }
+                let terms: Vec<_> = (1..=model.len() as u64).map(|i| log.term_at(Index(i)).unwrap().0).collect();
+                let cached = log.cached_from().0;
+                let tail: Vec<_> = log.cached_entries().map(|e| (e.id.index.0, e.id.term.0)).collect();
+                let model_tail: Vec<_> = (cached..=model.len() as u64).map(|i| (i, model[i as usize - 1])).collect();
+                let bytes: usize = log.cached_entries().map(|e| e.payload.len()).sum();
+                let runs = Log::from_runs(log.runs().to_vec(), log.last().index);
+                if terms != model || tail != model_tail || bytes != log.cache_bytes() || runs.is_none() {
+                    return false;
+                }
+            }
+            true
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What the members of a group say to each other (dissertation figure 3.1, §9.6 for pre-vote).
+//!
+//! Every message states its sender's term. Every answer echoes what its request carried (term, round, stamp), so that
+//! the asker compares it with what was true when the request left, never with "now".
+
+use std::fmt;
+
+use crate::log::LogSlice;
+use crate::time::{Duration, Instant};
+use crate::types::{EntryId, GroupId, Index, NodeId, RoundId, Term};
+
+/// One message of one group.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The group it belongs to.
+    pub group: GroupId,
+    /// Who sent it.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// The sender's current term. (A pre-vote asks about the term after it.)
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Body {
+    /// "Would you vote for me in the term after mine?" Changes nothing at the receiver.
+    PreVote(VoteRequest),
+    /// Answer to [`Body::PreVote`].
+    PreVoteResponse(VoteResponse),
+    /// "Vote for me in my term."
+    Vote(VoteRequest),
+    /// Answer to [`Body::Vote`].
+    VoteResponse(VoteResponse),
+    /// Heartbeat and replication in one.
+    AppendEntries(AppendEntries),
+    /// Answer to [`Body::AppendEntries`].
+    AppendResponse(AppendResponse),
+}
+
+/// PreVote and Vote: who asks is [`Message::from`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct VoteRequest {
+    /// The asker's round, echoed in the answer.
+    pub round: RoundId,
+    /// The term in which the asker wants to lead: its own for a vote, the one after it for a pre-vote.
+    pub campaign_term: Term,
+    /// The last entry of the asker's log.
+    pub last: EntryId,
+    /// The abdication that frees the receiver from its promise (rule `p03` b).
+    pub abdicated: Option<Abdicated>,
+}
+
+/// A leader that gave up its term for good (rule `p09`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Abdicated {
+    /// Who led.
+    pub leader: NodeId,
+    /// In which term.
+    pub term: Term,
+}
+
+/// Answer to PreVote and Vote; [`Message::term`] is the responder's own term.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct VoteResponse {
+    /// Echo of the request's round.
+    pub round: RoundId,
+    /// Echo of the request's campaign term.
+    pub campaign_term: Term,
+    /// The answer.
+    pub verdict: Verdict,
+}
+
+/// Granted or refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Yes.
+    Granted,
+    /// No, because.
+    Refused(Refusal),
+}
+
+/// Why a vote or pre-vote was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The request's term is below the responder's (rows `o04`, `o11`).
+    OldTerm,
+    /// The responder promised not to help depose a leader (rules `p03`, `p04`).
+    Promised {
+        /// Whom it promised; unknown after a restart.
+        leader: Option<NodeId>,
+        /// The term of that leader.
+        term: Term,
+        /// How long the promise still lasts on the responder's clock.
+        remaining: Duration,
+    },
+    /// It voted for somebody else in this term (row `o13`).
+    AlreadyVoted(NodeId),
+    /// Its log is newer than the asker's (row `o06`).
+    LogBehind {
+        /// The responder's last entry.
+        last: EntryId,
+    },
+}
+
+/// The time at which a request left, on its sender's clock. Opaque to the receiver, who echoes it.
+pub type Stamp = Instant;
+
+/// AppendEntries: heartbeat and replication in one message (row `o17`).
+#[derive(Clone, PartialEq, Eq)]
+pub struct AppendEntries {
+    /// When it left, echoed in the answer (rule `p05`).
+    pub stamp: Stamp,
+    /// The newest leadership confirmation asked for, echoed in the answer (dissertation §6.4).
+    pub round: RoundId,
+    /// The leader's commit index.
+    pub commit: Index,
+    /// The entries and the one before them.
+    pub slice: LogSlice,
+}
+
+/// Answer to AppendEntries; [`Message::term`] is the responder's own term.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct AppendResponse {
+    /// Echo of the request's stamp.
+    pub stamp: Stamp,
+    /// Echo of the request's round.
+    pub round: RoundId,
+    /// Echo of the request's term: the answer counts only for this term (row `s05`).
+    pub request_term: Term,
+    /// The promise this answer carries, in ms; 0 for none (rule `p01`).
+    pub promise_ms: u32,
+    /// What became of the entries.
+    pub outcome: AppendOutcome,
+}
+
+/// What became of the entries of an AppendEntries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AppendOutcome {
+    /// The request's term is below the responder's (row `o18`).
+    OldTerm,
+    /// The log agrees with the leader's up to the request's last entry, and is durable up to here.
+    Accepted {
+        /// `min(prev + entries, durable)`.
+        matched: Index,
+    },
+    /// The responder's log does not hold the request's `prev` (row `r02`).
+    Mismatch {
+        /// The index of `prev` in the request.
+        prev: Index,
+        /// The last entry of the responder's log.
+        last: EntryId,
+        /// The term that the responder has at `prev` and the first index of that term there; `None` if its log ends
+        /// before `prev`.
+        conflict: Option<(Term, Index)>,
+    },
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}->{} {} ", self.from, self.to, self.term)?;
+        match &self.body {
+            Body::PreVote(request) => write!(f, "PreVote {request:?}"),
+            Body::PreVoteResponse(response) => write!(f, "PreVoteResponse {response:?}"),
+            Body::Vote(request) => write!(f, "Vote {request:?}"),
+            Body::VoteResponse(response) => write!(f, "VoteResponse {response:?}"),
+            Body::AppendEntries(append) => {
+                write!(f, "Append {:?} commit {} {}", append.slice, append.commit, append.round)
+            }
+            Body::AppendResponse(response) => write!(f, "AppendResponse {response:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for VoteRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} last {}", self.campaign_term, self.round, self.last)?;
+        match self.abdicated {
+            Some(token) => write!(f, " abdicated {} {}", token.leader, token.term),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for VoteResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {:?}", self.campaign_term, self.round, self.verdict)
+    }
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Granted => f.write_str("granted"),
+            Self::Refused(reason) => write!(f, "refused ({reason})"),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OldTerm => f.write_str("old term"),
+            Self::Promised { leader: Some(leader), term, remaining } => {
+                write!(f, "promised to {leader} of {term} for {remaining:?}")
+            }
+            Self::Promised { leader: None, term, remaining } => {
+                write!(f, "may have promised in {term}, for {remaining:?}")
+            }
+            Self::AlreadyVoted(other) => write!(f, "voted for {other}"),
+            Self::LogBehind { last } => write!(f, "log behind {last}"),
+        }
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for AppendResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "to {} {} promise {} ms {:?}", self.request_term, self.round, self.promise_ms, self.outcome)
+    }
+}
+
+impl fmt::Debug for AppendOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OldTerm => f.write_str("old term"),
+            Self::Accepted { matched } => write!(f, "match {matched}"),
+            Self::Mismatch { prev, last, conflict: Some((term, first)) } => {
+                write!(f, "mismatch at {prev}: {term} from {first}, last {last}")
+            }
+            Self::Mismatch { prev, last, conflict: None } => write!(f, "mismatch at {prev}: last {last}"),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Counters and gauges of a node (being written)
