@@ -11,7 +11,12 @@
 //! Not done here: encryption and authentication. **Until TLS, the peer port trusts its network**: whoever can connect
 //! to it can speak as any node. Keep it on a private network.
 
+mod accept;
 pub mod channel;
+mod dial;
+mod peer;
+mod socket;
+pub mod tcp;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +24,8 @@ use crate::message::Message;
 use crate::types::{NodeId, StoreId};
 
 pub use channel::{ChannelNetwork, ChannelTransport};
+pub use dial::DialError;
+pub use tcp::{LocalIdentity, Tcp, TcpConfig, TcpLimits, TransportError};
 
 /// Sends messages to other nodes.
 pub trait Transport: Send + Sync + 'static {
