@@ -9,10 +9,22 @@
 //! The shard is an object, not a thread: who has an input *enters* it (module `shard`). What it decides with is
 //! [`driver`], which knows no thread, clock or lock and is driven by virtual time in tests.
 
+mod apply;
+mod clock;
 pub mod driver;
 mod error;
 mod hosted;
+mod inbox;
+mod load;
+mod persist;
+mod queue;
 mod reply;
+mod shard;
+mod threads;
+mod ticket;
+mod timer;
 
 pub use error::{Interruption, ProposalError, ReadError};
+pub use inbox::InboxLimits;
 pub use reply::{Answer, Proposer, ReadReply, Reader, Reply};
+pub use ticket::{Applied, Outcome, ReadTicket, Ticket};
