@@ -1,5 +1,6 @@
 //! The in-process network.
 #![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
 mod transport_support;
 

@@ -1,5 +1,6 @@
 //! Whom the peer port does not let in, and what it does not take from those it let in.
 #![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
 mod transport_support;
 

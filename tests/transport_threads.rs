@@ -1,5 +1,6 @@
 //! `l01`: no thread outlives its transport. A program of its own, for it counts the threads of the process.
 #![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
 mod transport_support;
 

@@ -180,11 +180,11 @@ impl Peer {
         slog::info!(self.context.logger, "connected"; "peer" => %self.node, "address" => address);
     }
 
-    /// Watches over the connection until it ends; says why.
+    /// Watches over the connection until it ends; says why. A peer that takes nothing for `dead_after` is noticed by the
+    /// operating system (see [`socket::tune`]), which then fails the socket.
     fn tend(&self, socket: &TcpStream, epoch: u64) -> Option<String> {
-        let mut stalled = Stall::default();
         loop {
-            let (blocked, sent) = {
+            let blocked = {
                 let link = self.link.lock();
                 if link.closed || link.epoch != epoch {
                     return None;
@@ -192,13 +192,11 @@ impl Peer {
                 if link.broken.is_some() {
                     return link.broken.clone();
                 }
-                (link.blocked, link.stats.sent_bytes)
+                link.blocked
             };
             let interest = if blocked { Interest::ReadOrWrite } else { Interest::Read };
-            let deadline = stalled.deadline(blocked, sent, self.context.limits.dead_after);
-            match socket::wait(&self.waker, Some((socket.as_fd(), interest)), deadline) {
+            match socket::wait(&self.waker, Some((socket.as_fd(), interest)), None) {
                 Err(error) => return Some(format!("waiting for the socket: {error}")),
-                Ok(ready) if ready.timed_out() => return Some("the peer has stopped reading".into()),
                 Ok(ready) if ready.readable => return Some(ended(socket)),
                 Ok(ready) if ready.writable && blocked => {
                     let mut link = self.link.lock();
@@ -356,28 +354,6 @@ fn ended(socket: &TcpStream) -> String {
     }
 }
 
-/// Finds out that a full socket has not moved for too long.
-#[derive(Default)]
-struct Stall {
-    since: Option<(u64, Instant)>,
-}
-
-impl Stall {
-    /// Until when to wait for room; `None` while there is no need for any.
-    fn deadline(&mut self, blocked: bool, sent_bytes: u64, patience: Duration) -> Option<Instant> {
-        if !blocked {
-            self.since = None;
-            return None;
-        }
-        let since = match self.since {
-            Some((sent, since)) if sent == sent_bytes => since,
-            _ => Instant::now(),
-        };
-        self.since = Some((sent_bytes, since));
-        Some(since + patience)
-    }
-}
-
 /// How long to wait before the next attempt: doubling, between half of it and all of it, so that nodes that lost each
 /// other at the same time do not come back at the same time.
 struct Backoff {
@@ -443,15 +419,5 @@ mod tests {
         link.sent(1);
         assert_eq!((link.front_sent, link.queue.len(), link.stats.queued_bytes), (0, 0, 0));
         assert_eq!(link.stats.sent_messages, 3);
-    }
-
-    #[test]
-    fn a_socket_that_moves_is_not_stalled() {
-        let mut stall = Stall::default();
-        assert_eq!(stall.deadline(false, 0, Duration::ZERO), None);
-        let first = stall.deadline(true, 0, Duration::ZERO);
-        assert_eq!(stall.deadline(true, 0, Duration::ZERO), first);
-        std::thread::sleep(Duration::from_millis(2));
-        assert!(stall.deadline(true, 1, Duration::ZERO) > first);
     }
 }
