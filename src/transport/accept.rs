@@ -14,6 +14,7 @@ use std::os::fd::AsFd as _;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::batch::Batch;
 use super::dial::read_some;
 use super::socket::{self, Interest, Waker};
 use super::tcp::Context;
@@ -22,8 +23,6 @@ use crate::message::Message;
 use crate::sync::{Arc, Mutex};
 use crate::types::NodeId;
 use crate::wire::DecodeError;
-use crate::wire::codec;
-use crate::wire::frame::{self, FrameKind, Front};
 use crate::wire::handshake::{self, Answer, Hello, Parsed, Refused};
 
 /// Bytes asked for in one read.
@@ -382,35 +381,5 @@ impl Drop for Over<'_> {
             connection.over = true;
         }
         self.listener.waker.wake();
-    }
-}
-
-/// All whole frames at the front of a buffer.
-#[derive(Default)]
-struct Batch {
-    messages: Vec<Message>,
-    /// Messages and frames that this version does not know.
-    unknown: u64,
-    /// Bytes of the buffer that are done with.
-    used: usize,
-}
-
-impl Batch {
-    /// Decodes every whole frame; says how long the buffer must be for the next one.
-    fn decode(&mut self, bytes: &[u8], limit: usize) -> Result<usize, DecodeError> {
-        loop {
-            let front = frame::front(&bytes[self.used..], limit)?;
-            match front {
-                Front::Partial { needed } => return Ok(needed),
-                Front::Frame { kind, body } if kind == FrameKind::Messages as u8 => {
-                    self.unknown += codec::decode_body(body, &mut self.messages)?;
-                }
-                Front::Frame { kind, .. } if kind == FrameKind::Hello as u8 || kind == FrameKind::Answer as u8 => {
-                    return Err(DecodeError::FrameKind(kind));
-                }
-                Front::Frame { .. } => self.unknown += 1,
-            }
-            self.used += front.frame_bytes();
-        }
     }
 }
