@@ -5,7 +5,7 @@
 //! 1 set        condition: u8 (0 always, 1 if absent, 2 if present, 3 if equal) | key | value | expected, if 3
 //! 2 delete     count: u32 | key ...
 //! 3 increment  key
-//! key, value, expected: length: u32 | bytes        numbers little endian
+//! key, value, expected: length: u32 | bytes        numbers little endian; a key has at most 65534 bytes
 //! ```
 //!
 //! Every node must do the same with the same bytes, so bytes that this version cannot read are an outcome too: the same
@@ -15,6 +15,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The encoding that this version writes, and the only one it reads.
 const VERSION: u8 = 1;
+
+/// The longest key, in bytes: what every store can hold. Part of the format, so that no node's own limit decides.
+pub(crate) const MAX_KEY_BYTES: usize = 65_534;
 
 /// A change to the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +101,7 @@ impl Operation {
         let operation = match byte(&mut bytes)? {
             1 => {
                 let condition = byte(&mut bytes)?;
-                let (key, value) = (field(&mut bytes)?, field(&mut bytes)?);
+                let (key, value) = (key(&mut bytes)?, field(&mut bytes)?);
                 let condition = match condition {
                     0 => Condition::Always,
                     1 => Condition::IfAbsent,
@@ -111,10 +114,10 @@ impl Operation {
             2 => {
                 let count = bytes.try_get_u32_le().map_err(|_| UnknownOperation)?;
                 // Grows with the keys that are really there, not with the count that is announced.
-                let keys = (0..count).map(|_| field(&mut bytes)).collect::<Result<_, _>>()?;
+                let keys = (0..count).map(|_| key(&mut bytes)).collect::<Result<_, _>>()?;
                 Self::Delete { keys }
             }
-            3 => Self::Increment { key: field(&mut bytes)? },
+            3 => Self::Increment { key: key(&mut bytes)? },
             _ => return Err(UnknownOperation),
         };
         if bytes.is_empty() { Ok(operation) } else { Err(UnknownOperation) }
@@ -133,6 +136,10 @@ fn length(length: usize) -> u32 {
 
 fn byte(bytes: &mut Bytes) -> Result<u8, UnknownOperation> {
     bytes.try_get_u8().map_err(|_| UnknownOperation)
+}
+
+fn key(bytes: &mut Bytes) -> Result<Bytes, UnknownOperation> {
+    field(bytes).and_then(|key| if key.len() > MAX_KEY_BYTES { Err(UnknownOperation) } else { Ok(key) })
 }
 
 fn field(bytes: &mut Bytes) -> Result<Bytes, UnknownOperation> {
@@ -176,6 +183,13 @@ mod tests {
             let _ = Operation::decode(Bytes::from([&[1], &noise[..]].concat()));
             true
         }
+    }
+
+    #[test]
+    fn keys_have_a_longest_length() {
+        let increment = |length| Operation::Increment { key: vec![b'k'; length].into() };
+        assert!(Operation::decode(increment(MAX_KEY_BYTES).encode()).is_ok());
+        assert_eq!(Operation::decode(increment(MAX_KEY_BYTES + 1).encode()), Err(UnknownOperation));
     }
 
     #[test]

@@ -437,8 +437,22 @@ mod tests {
     /// Bytes that look enough like requests to get beyond the first check.
     fn plausible(noise: &[u8]) -> Vec<u8> {
         let pieces: [&[u8]; 16] = [
-            b"*2\r\n", b"*1\r\n", b"$3\r\nGET\r\n", b"$1\r\nk\r\n", b"$0\r\n\r\n", b"PING\r\n", b"\r\n", b"*0\r\n",
-            b"\"a b\" ", b"'", b"*3\r\n", b"$16\r\n", b"0123456789abcdef", b"*9\r\n", b"\n", b"x",
+            b"*2\r\n",
+            b"*1\r\n",
+            b"$3\r\nGET\r\n",
+            b"$1\r\nk\r\n",
+            b"$0\r\n\r\n",
+            b"PING\r\n",
+            b"\r\n",
+            b"*0\r\n",
+            b"\"a b\" ",
+            b"'",
+            b"*3\r\n",
+            b"$16\r\n",
+            b"0123456789abcdef",
+            b"*9\r\n",
+            b"\n",
+            b"x",
         ];
         noise.iter().flat_map(|byte| pieces[usize::from(byte % 16)].to_vec()).collect()
     }

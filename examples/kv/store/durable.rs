@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use slog::{Logger, error};
 use tenure::types::Index;
 
-use super::{Changes, Store, StoreError, Totals};
+use super::{Budget, Changes, Store, StoreError, Totals};
 
 /// How often the engine's journal is synced.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,7 +67,10 @@ impl Durable {
                     }
                 }
             };
-            std::thread::Builder::new().name("kv-sync".into()).spawn(work).map_err(|e| StoreError(e.to_string()))?
+            std::thread::Builder::new()
+                .name("kv-sync".into())
+                .spawn(work)
+                .map_err(|e| StoreError::Engine(e.to_string()))?
         };
         Ok(Self {
             database,
@@ -104,22 +107,33 @@ impl Drop for Durable {
 
 impl Store for Durable {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.pairs.get(key)?.map(|value| Bytes::copy_from_slice(&value)))
+        Ok(self.pairs.get(stored(key))?.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     /// Through a snapshot: a plain get would see a batch while it is being written.
-    fn get_all(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+    fn get_all(&self, keys: &[Bytes], limit: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
         let snapshot = self.database.snapshot();
-        let get = |key: &Bytes| Ok(snapshot.get(&self.pairs, key)?.map(|value| Bytes::copy_from_slice(&value)));
+        let mut budget = Budget::new(limit);
+        let get = |key: &Bytes| {
+            let value = snapshot.get(&self.pairs, stored(key))?;
+            budget.take(value.as_deref())?;
+            Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        };
         keys.iter().map(get).collect()
+    }
+
+    fn count_existing(&self, keys: &[Bytes]) -> Result<usize, StoreError> {
+        let snapshot = self.database.snapshot();
+        let exists = |key: &Bytes| Ok::<_, StoreError>(usize::from(snapshot.contains_key(&self.pairs, stored(key))?));
+        keys.iter().map(exists).sum()
     }
 
     fn commit(&self, changes: Changes, totals: Totals) -> Result<(), StoreError> {
         let mut batch = self.database.batch();
         for (key, value) in changes {
             match value {
-                Some(value) => batch.insert(&self.pairs, &key[..], &value[..]),
-                None => batch.remove(&self.pairs, &key[..]),
+                Some(value) => batch.insert(&self.pairs, stored(&key), &value[..]),
+                None => batch.remove(&self.pairs, stored(&key)),
             }
         }
         batch.insert(&self.meta, TOTALS, encode(totals));
@@ -139,7 +153,7 @@ impl Store for Durable {
         let mut totals = Totals { applied, ..Totals::default() };
         for pair in snapshot.iter(&self.pairs) {
             let (key, value) = pair.into_inner()?;
-            totals.add(&key, &value);
+            totals.add(key.get(1..).unwrap_or_default(), &value);
         }
         Ok(totals)
     }
@@ -151,6 +165,14 @@ impl Store for Durable {
     fn durable(&self) -> Index {
         Index(self.synced.load(Ordering::Acquire))
     }
+}
+
+/// A key as the engine has it: behind one byte, because it takes no empty keys.
+fn stored(key: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(key.len() + 1);
+    stored.push(b':');
+    stored.extend_from_slice(key);
+    stored
 }
 
 /// `version: u8 | applied: u64 | keys: u64 | digest: u64`, little endian.
@@ -165,7 +187,9 @@ fn encode(totals: Totals) -> Vec<u8> {
 
 fn decode(mut record: &[u8]) -> Result<Totals, StoreError> {
     if record.len() != 25 || record.get_u8() != VERSION {
-        return Err(StoreError("the record of totals has another version: was this written by a later one?".into()));
+        return Err(StoreError::Engine(
+            "the record of totals has another version: was this written by a later one?".into(),
+        ));
     }
     let (applied, keys, digest) = (record.get_u64_le(), record.get_u64_le(), record.get_u64_le());
     Ok(Totals { applied: Index(applied), keys, digest })
@@ -173,6 +197,6 @@ fn decode(mut record: &[u8]) -> Result<Totals, StoreError> {
 
 impl From<fjall::Error> for StoreError {
     fn from(error: fjall::Error) -> Self {
-        Self(error.to_string())
+        Self::Engine(error.to_string())
     }
 }

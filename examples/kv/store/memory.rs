@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tenure::types::Index;
 
-use super::{Changes, Store, StoreError, Totals};
+use super::{Budget, Changes, Store, StoreError, Totals};
 
 /// A hash map under a lock that a batch takes once.
 pub(crate) struct Memory {
@@ -30,9 +30,19 @@ impl Store for Memory {
         Ok(self.state.read().pairs.get(key).cloned())
     }
 
-    fn get_all(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+    fn get_all(&self, keys: &[Bytes], limit: usize) -> Result<Vec<Option<Bytes>>, StoreError> {
         let state = self.state.read();
-        Ok(keys.iter().map(|key| state.pairs.get(key).cloned()).collect())
+        let mut budget = Budget::new(limit);
+        let get = |key: &Bytes| {
+            let value = state.pairs.get(key);
+            budget.take(value.map(|value| &value[..])).map(|()| value.cloned())
+        };
+        keys.iter().map(get).collect()
+    }
+
+    fn count_existing(&self, keys: &[Bytes]) -> Result<usize, StoreError> {
+        let state = self.state.read();
+        Ok(keys.iter().filter(|key| state.pairs.contains_key(*key)).count())
     }
 
     fn commit(&self, changes: Changes, totals: Totals) -> Result<(), StoreError> {

@@ -30,18 +30,48 @@ pub(crate) struct Totals {
 /// The changes of one batch: the new value of a key, or `None` if it goes.
 pub(crate) type Changes = HashMap<Bytes, Option<Bytes>>;
 
-/// The engine under the store failed; the message is its own.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the storage engine failed: {0}")]
-pub(crate) struct StoreError(pub(crate) String);
+/// A store could not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The engine failed; the message is its own.
+    #[error("the storage engine failed: {0}")]
+    Engine(String),
+    /// The values asked for are longer than the reply may be.
+    #[error("the values have more than {limit} bytes together; ask for fewer at once")]
+    TooMuch {
+        /// The limit in force.
+        limit: usize,
+    },
+}
+
+/// Adds up the lengths of values while they are fetched.
+struct Budget {
+    left: usize,
+    limit: usize,
+}
+
+impl Budget {
+    fn new(limit: usize) -> Self {
+        Self { left: limit, limit }
+    }
+
+    fn take(&mut self, value: Option<&[u8]>) -> Result<(), StoreError> {
+        let rest = self.left.checked_sub(value.map_or(0, <[u8]>::len));
+        self.left = rest.ok_or(StoreError::TooMuch { limit: self.limit })?;
+        Ok(())
+    }
+}
 
 /// Where the pairs are kept. Written by one thread (the state machine's), read by any.
 pub(crate) trait Store: Send + Sync + 'static {
     /// The value of one key, for the writing thread.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
-    /// The values of `keys`, all of one instant between two batches.
-    fn get_all(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError>;
+    /// The values of `keys`, all of one instant between two batches, at most `limit` bytes together.
+    fn get_all(&self, keys: &[Bytes], limit: usize) -> Result<Vec<Option<Bytes>>, StoreError>;
+
+    /// How many of `keys` exist, all of one instant; a key that is named twice counts twice.
+    fn count_existing(&self, keys: &[Bytes]) -> Result<usize, StoreError>;
 
     /// Takes a batch of changes and the totals after it, atomically.
     fn commit(&self, changes: Changes, totals: Totals) -> Result<(), StoreError>;
@@ -242,6 +272,7 @@ mod tests {
     use super::*;
     use tenure::types::EntryId;
 
+    use super::super::operation::MAX_KEY_BYTES;
     use super::durable::Durable;
     use super::memory::Memory;
 
@@ -262,18 +293,18 @@ mod tests {
     }
 
     fn commands(first: u64, operations: &[Operation]) -> Vec<Command> {
-        let command = |(index, operation): (u64, &Operation)| Command {
-            id: EntryId::new(index, 1),
-            data: operation.encode(),
-        };
+        let command =
+            |(index, operation): (u64, &Operation)| Command { id: EntryId::new(index, 1), data: operation.encode() };
         (first..).zip(operations).map(command).collect()
     }
 
     /// Both stores, each with a machine of its own.
     fn both(test: impl Fn(&Arc<dyn Store>, &mut Machine)) {
         let dir = tempfile::tempdir().unwrap();
-        let stores: [Arc<dyn Store>; 2] =
-            [Arc::new(Memory::new()), Arc::new(Durable::open(dir.path(), &slog::Logger::root(slog::Discard, slog::o!())).unwrap())];
+        let stores: [Arc<dyn Store>; 2] = [
+            Arc::new(Memory::new()),
+            Arc::new(Durable::open(dir.path(), &slog::Logger::root(slog::Discard, slog::o!())).unwrap()),
+        ];
         for store in stores {
             test(&store, &mut Machine::new(store.clone()));
         }
@@ -298,15 +329,39 @@ mod tests {
             use Outcome::{Done, NotMet, Number};
             let expected = vec![Done, NotMet, Done, NotMet, Number(1), Number(2), Number(1), NotMet];
             assert_eq!(machine.apply(&batch).unwrap(), expected);
-            assert_eq!(store.get_all(&[bytes("k"), bytes("n")]).unwrap(), [None, Some(bytes("2"))]);
+            assert_eq!(store.get_all(&[bytes("k"), bytes("n")], 99).unwrap(), [None, Some(bytes("2"))]);
             assert_eq!(store.totals().applied, Index(8));
+        });
+    }
+
+    #[test]
+    fn more_bytes_than_a_reply_may_have_are_refused() {
+        both(|store, machine| {
+            machine.apply(&commands(1, &[set("k", "12345", Condition::Always)])).unwrap();
+            let twice = [bytes("k"), bytes("k")];
+            assert!(store.get_all(&twice, 10).is_ok());
+            assert_eq!(store.count_existing(&[bytes("k"), bytes("j"), bytes("k")]), Ok(2));
+            assert_eq!(store.get_all(&twice, 9), Err(StoreError::TooMuch { limit: 9 }));
+        });
+    }
+
+    #[test]
+    fn the_shortest_and_the_longest_key_can_be_stored() {
+        both(|store, machine| {
+            let longest = "k".repeat(MAX_KEY_BYTES);
+            let keys = ["", &longest];
+            let sets: Vec<Operation> = keys.iter().map(|key| set(key, "v", Condition::Always)).collect();
+            machine.apply(&commands(1, &sets)).unwrap();
+            assert_eq!(store.get_all(&keys.map(bytes), 99).unwrap(), [Some(bytes("v")), Some(bytes("v"))]);
+            assert_eq!(store.count().unwrap(), store.totals());
         });
     }
 
     #[test]
     fn increment_takes_only_integers_and_never_wraps() {
         both(|_, machine| {
-            let refused = [("-", Refusal::NoInteger), ("01", Refusal::NoInteger), ("9223372036854775807", Refusal::Overflow)];
+            let refused =
+                [("-", Refusal::NoInteger), ("01", Refusal::NoInteger), ("9223372036854775807", Refusal::Overflow)];
             for (text, refusal) in refused {
                 let batch = commands(1, &[set("n", text, Condition::Always), increment("n")]);
                 assert_eq!(machine.apply(&batch).unwrap()[1], Outcome::Refused(refusal), "{text}");
