@@ -15,13 +15,13 @@ use super::error::{Interruption, ProposalError, ReadError};
 use super::hosted::Hosted;
 use super::reply::{Answer, ReadReply, Reply};
 use crate::config::CoreConfig;
-use crate::core::{Event, Fatal, Input, Load, Restored, StartError};
+use crate::core::{Event, Input, Load, Restored, StartError};
 use crate::log::{Entry, Write};
 use crate::message::Message;
 use crate::time::Instant;
 use crate::types::{GroupId, Index, WriteSeq};
 
-pub use super::hosted::HostedStatus;
+pub use super::hosted::GroupStatus;
 
 /// One thing that happened, for a shard.
 pub enum ShardInput {
@@ -214,10 +214,7 @@ impl Shard {
                 }
             }
             ShardInput::ApplyFailed { group } => {
-                if let Some(hosted) = self.groups.get_mut(&group) {
-                    hosted.stop(Fatal::StateMachineFailed);
-                    self.touch(group);
-                }
+                self.step(now, group, Input::ApplyFailed);
             }
             ShardInput::Loaded { group, load, entries } => {
                 self.step(now, group, Input::Loaded { load, entries });
@@ -264,7 +261,7 @@ impl Shard {
 
     /// What is known of a group; `None` if it is not open.
     #[must_use]
-    pub fn status(&self, group: GroupId) -> Option<HostedStatus> {
+    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
         self.groups.get(&group).map(Hosted::status)
     }
 
@@ -294,12 +291,8 @@ impl Shard {
         let Some(hosted) = self.groups.get_mut(&group) else {
             return effects.answer(Answer::Read(reply, Err(ReadError::ShutDown)));
         };
-        match hosted.await_read(reply) {
-            Ok(id) => {
-                self.step(now, group, Input::Read(id));
-            }
-            Err((reply, error)) => effects.answer(Answer::Read(reply, Err(error))),
-        }
+        let id = hosted.await_read(reply);
+        self.step(now, group, Input::Read(id));
     }
 
     fn expire(&mut self, now: &mut dyn FnMut() -> Instant) {

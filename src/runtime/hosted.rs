@@ -19,7 +19,7 @@ use crate::types::{EntryId, GroupId, Index, NodeId, Term};
 /// What is known of a group, for people and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct HostedStatus {
+pub struct GroupStatus {
     /// What its core knows.
     pub core: CoreStatus,
     /// Commands appended here that somebody waits for.
@@ -45,8 +45,6 @@ pub(super) struct Hosted {
     waiting_limit: usize,
     /// The last index known to be applied.
     pub(super) applied: Index,
-    /// Set once something outside the core stopped the group: the core is never stepped again.
-    stopped: Option<Fatal>,
     /// Whether it is in the shard's list of groups to flush.
     pub(super) touched: bool,
     /// Its deadline as the shard's timer knows it.
@@ -70,7 +68,6 @@ impl Hosted {
             command_bytes: limits.command_bytes,
             waiting_limit: limits.uncommitted_entries,
             applied,
-            stopped: None,
             touched: false,
             scheduled: None,
         })
@@ -78,9 +75,6 @@ impl Hosted {
 
     /// Queues a command for the next flush.
     pub(super) fn propose(&mut self, command: Bytes, reply: Reply) -> Result<(), (Reply, ProposalError)> {
-        if let Some(fatal) = self.stopped {
-            return Err((reply, ProposalError::Stopped(fatal)));
-        }
         // Checked here and not left to the core, which refuses everything behind a command that is too long.
         let (bytes, limit) = (command.len(), self.command_bytes);
         if bytes > limit {
@@ -95,43 +89,27 @@ impl Hosted {
     }
 
     /// Names a read and keeps its reply until the core answers.
-    pub(super) fn await_read(&mut self, reply: ReadReply) -> Result<ReadId, (ReadReply, ReadError)> {
-        if let Some(fatal) = self.stopped {
-            return Err((reply, ReadError::Stopped(fatal)));
-        }
+    pub(super) fn await_read(&mut self, reply: ReadReply) -> ReadId {
         let id = ReadId(self.next_read);
         self.next_read += 1;
         self.reads.insert(id, reply);
-        Ok(id)
+        id
     }
 
     pub(super) fn step(&mut self, now: &mut dyn FnMut() -> Instant, input: Input) {
-        if self.stopped.is_none() {
-            self.core.step(now(), input, &mut self.out);
-        }
-    }
-
-    pub(super) fn stop(&mut self, fatal: Fatal) {
-        if self.stopped.is_none() {
-            self.stopped = Some(fatal);
-            // Nothing of a stopped group may leave or be waited for: a leader without a state machine must fall
-            // silent, so that the others elect one that has.
-            self.out = Output::new();
-            self.out.events.push(Event::Stopped(fatal));
-        }
+        self.core.step(now(), input, &mut self.out);
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        if self.stopped.is_some() { None } else { self.core.next_deadline() }
+        self.core.next_deadline()
     }
 
-    pub(super) fn status(&self) -> HostedStatus {
-        let mut core = self.core.status();
-        if let Some(fatal) = self.stopped {
-            (core.stopped, core.role, core.leader) = (Some(fatal), RoleKind::Follower, None);
-            core.peers.clear();
+    pub(super) fn status(&self) -> GroupStatus {
+        GroupStatus {
+            core: self.core.status(),
+            waiting_proposals: self.proposals.len(),
+            waiting_reads: self.reads.len(),
         }
-        HostedStatus { core, waiting_proposals: self.proposals.len(), waiting_reads: self.reads.len() }
     }
 
     /// Appends the queued commands, then carries out everything in the core's buffer.
@@ -194,10 +172,6 @@ impl Hosted {
     ) {
         if self.batch.is_empty() {
             return;
-        }
-        if let Some(fatal) = self.stopped {
-            counters.refused += self.batch.len() as u64;
-            return self.refuse_batch(ProposalError::Stopped(fatal), effects);
         }
         counters.append_batches += 1;
         counters.steps += 1;
