@@ -1,6 +1,7 @@
 //! Nodes talk over real sockets on the loopback device: what arrives, in which order, and what happens when a peer
 //! restarts, stalls or is not there.
 #![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
 mod transport_support;
 
@@ -208,7 +209,7 @@ fn s03_l02_a_dead_address_never_delays_another_peer() {
     assert!(start.elapsed() < PATIENCE);
 }
 
-/// A peer whose socket stays full for `dead_after` is given up, and dialed anew.
+/// A peer whose socket stays full for `dead_after` is given up, what waited for it is dropped, and it is dialed anew.
 #[test]
 fn a_peer_that_stopped_reading_is_given_up() {
     let listener = TcpListener::bind(local()).unwrap();
@@ -223,8 +224,14 @@ fn a_peer_that_stopped_reading_is_given_up() {
     }
     let stats = one.wait(|stats| !stats.peers[&NodeId(2)].connected);
     assert_eq!(stats.peers[&NodeId(2)].queued_messages, 0);
-    let _again = accept_as(2, &listener);
+    let mut again = accept_as(2, &listener);
     one.wait(|stats| stats.peers[&NodeId(2)].connects == 2);
+    // Nothing of the first connection comes along, least of all the rest of a frame.
+    one.send([numbered(1, 2, 1, 7)]);
+    let frame = frame_of(&[numbered(1, 2, 1, 7)]).bytes;
+    let mut bytes = vec![0; frame.len()];
+    again.read_exact(&mut bytes).unwrap();
+    assert!(bytes == frame);
 }
 
 #[test]

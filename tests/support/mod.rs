@@ -1,5 +1,7 @@
 //! What the tests share.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
-pub mod disk;
-pub mod lone;
+#[cfg(feature = "node")]
+pub(crate) mod cluster;
+pub(crate) mod disk;
+pub(crate) mod lone;
