@@ -1,1 +1,91 @@
-//! Counters and gauges of a node (being written)
+//! What a node has done, as plain numbers: take a snapshot with [`Node::metrics`](crate::runtime::Node::metrics) and
+//! hand it to whatever collects metrics where you are. Everything counts up from the start of the node unless it says
+//! "now".
+
+use crate::runtime::driver::ShardCounters;
+use crate::time::Duration;
+use crate::transport::TransportStats;
+
+/// One snapshot. The parts are taken one after the other, so sums across them may be off by what happened meanwhile.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct NodeMetrics {
+    /// Proposals, reads, messages and steps.
+    pub shard: ShardCounters,
+    /// The queue in front of the shard.
+    pub inbox: InboxCounters,
+    /// Who entered the shard, and how the timer woke.
+    pub entering: EnteringCounters,
+    /// Batches made durable.
+    pub log: LogCounters,
+    /// Commands applied, over all groups.
+    pub apply: ApplyCounters,
+    /// What goes to and comes from the peers.
+    pub transport: TransportStats,
+}
+
+/// The queue in front of the shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InboxCounters {
+    /// Proposals and reads refused with `Overloaded`, because too many were waiting.
+    pub clients_refused: u64,
+    /// Messages of peers dropped because too many were waiting.
+    pub messages_dropped: u64,
+    /// Inputs waiting now.
+    pub waiting: usize,
+}
+
+/// Who entered the shard, and how the timer woke.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EnteringCounters {
+    /// Rounds: times the shard's lock was held to drain the inbox.
+    pub rounds: u64,
+    /// Times a deadline came due.
+    pub deadlines: u64,
+    /// Times the timer's thread was woken to take over from somebody who had drained for long enough.
+    pub relieved: u64,
+}
+
+/// Batches made durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogCounters {
+    /// Batches written, each followed by one sync. `writes / batches` is how many writes share a sync.
+    pub batches: u64,
+    /// Writes of all groups in them.
+    pub writes: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Payload bytes in them.
+    pub bytes: u64,
+    /// Syncs of the device that succeeded.
+    pub syncs: u64,
+    /// Time spent in them, successful or not.
+    pub sync_time: Duration,
+    /// The longest.
+    pub longest_sync: Duration,
+    /// Unsynced notes of how much is durable, written when idle.
+    pub floors: u64,
+    /// Whether the device has failed. Then nothing is acknowledged any more.
+    pub failed: bool,
+    /// Times the thread was woken from its sleep.
+    pub wake_ups: u64,
+}
+
+/// Commands applied, over all groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ApplyCounters {
+    /// Calls of state machines. `commands / batches` is how many commands a call takes.
+    pub batches: u64,
+    /// Commands applied.
+    pub commands: u64,
+    /// State machines that failed.
+    pub failed: u64,
+    /// Reads refused because too many waited for a state machine.
+    pub reads_refused: u64,
+    /// Times an apply thread was woken from its sleep.
+    pub wake_ups: u64,
+}

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use std::fmt;
 
-use crate::log::{Entry, LogSlice, Write};
-use crate::message::{AppendEntries, AppendOutcome, Body, Message, Refusal};
+use crate::log::{Entry, Write};
+use crate::message::{AppendEntries, Body, Message, Refusal};
 use crate::types::{EntryId, Index, NodeId, Term, WriteSeq};
 
 /// One thing that happened, for [`Core::step`](super::Core::step).
@@ -23,6 +23,8 @@ pub enum Input {
     Durable(WriteSeq),
     /// The log's device failed: nothing more becomes durable. The group stops.
     WriteFailed,
+    /// The state machine failed: nothing more is applied. The group stops.
+    ApplyFailed,
     /// The state machine has applied up to here.
     Applied(Index),
     /// Entries asked for with [`Output::loads`].
@@ -287,20 +289,11 @@ pub struct Counters {
     pub truncations: u64,
 }
 
-pub(super) fn accepted(matched: Index) -> AppendOutcome {
-    AppendOutcome::Accepted { matched }
-}
-
-/// The unsent AppendEntries to `peer`, if the last message to it in the buffer is one.
-pub(super) fn unsent_append(messages: &mut [Message], peer: NodeId) -> Option<&mut AppendEntries> {
+/// The AppendEntries of `term` to `peer` that is the last message to it in the buffer: it has not left yet.
+pub(super) fn unsent_append(messages: &mut [Message], peer: NodeId, term: Term) -> Option<&mut AppendEntries> {
     let message = messages.iter_mut().rev().find(|message| message.to == peer)?;
     match &mut message.body {
-        Body::AppendEntries(append) => Some(append),
+        Body::AppendEntries(append) if message.term == term => Some(append),
         _ => None,
     }
-}
-
-/// Joins `more` to `slice` if it follows it without a gap.
-pub(super) fn joined(slice: &LogSlice, more: &LogSlice) -> bool {
-    slice.last() == more.prev()
 }

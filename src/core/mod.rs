@@ -1,12 +1,53 @@
-//! The protocol as a value (skeleton, being filled).
+//! The protocol as a value: no I/O, no clock, no thread, no global randomness.
+//!
+//! A [`Core`] is one node's part in one group. It is told what happened ([`Core::step`]), says what it wants done
+//! ([`Output`]) and when it wants to be called again ([`Core::next_deadline`]). Same seed and same inputs give the
+//! same outputs, byte for byte; so the same code runs under threads, under a simulator and under a fuzzer.
+//!
+//! Follow a term through the files: `election` (who leads) with `round` (one round of votes) and `promise` (why a live
+//! leader is left alone); `replication` and `progress` (the leader's side of the log), `follower` (the other side);
+//! `commit` (what is agreed, and how it reaches the state machine); `read` (linearizable reads); `disk` (what must wait
+//! for the disk). `role` holds what belongs to a role alone, `invariants` what must always be true.
+//!
+//! Chapters 3, 6.4 and 9.6 of Ongaro's dissertation ("Consensus: Bridging Theory and Practice", 2014) are implemented
+//! here. Deviations: heartbeat and AppendEntries are one message; pre-vote and promises are always on; a vote request
+//! is refused during a promise *before* its term is adopted; configuration entries take effect when appended, but
+//! membership changes cannot be proposed yet; there are no snapshots yet.
+
+mod commit;
+mod configurations;
+mod disk;
 mod effects;
-pub use effects::*;
+mod election;
+mod follower;
+mod invariants;
+mod progress;
+mod promise;
+mod read;
+mod replication;
+mod role;
+mod round;
+
+pub use effects::{
+    Counters, Event, Fatal, Input, Load, LoadPurpose, Output, ProposeError, Proposed, ReadAnswer, ReadError, ReadId,
+    RoleKind,
+};
+pub use invariants::Violation;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{Rng, SeedableRng};
 
 use crate::config::{ConfigError, CoreConfig};
-use crate::log::{HardState, Log};
+use crate::core::commit::ApplyCursor;
+use crate::core::configurations::Configurations;
+use crate::core::disk::Disk;
+use crate::core::promise::Promise;
+use crate::core::role::{Follower, Role};
+use crate::log::{Entry, EntryKind, HardState, Log, Write};
+use crate::message::{Body, Message};
 use crate::quorum::Configuration;
-use crate::time::Instant;
-use crate::types::{EntryId, Index, NodeId, Term};
+use crate::time::{Duration, Instant};
+use crate::types::{EntryId, Index, NodeId, RoundId, Term, WriteSeq};
 
 /// What a node knows of a group when it starts it.
 #[derive(Clone, Debug)]
@@ -21,6 +62,34 @@ pub struct Restored {
     pub applied: Index,
     /// A group founded just now, here: no promise can have been forgotten (rule `p06`).
     pub founded_now: bool,
+}
+
+impl Restored {
+    /// A new group: entry `1@1` is its first configuration. Every founder writes the same bytes, so their logs match.
+    ///
+    /// Make the [`Write`] durable before the core is started.
+    #[must_use]
+    pub fn founding(configuration: Configuration) -> (Write, Self) {
+        let id = EntryId::new(1, 1);
+        let entry = Entry { id, kind: EntryKind::Configuration, payload: configuration.encode() };
+        let hard_state = HardState { term: id.term, vote: None, longest_promise: Duration::ZERO };
+        let mut log = Log::new();
+        log.append(entry.clone());
+        let write = Write { seq: WriteSeq(0), hard_state: Some(hard_state), truncate_from: None, entries: vec![entry] };
+        let configurations = vec![(id.index, configuration)];
+        (write, Self { hard_state, log, configurations, applied: Index::ZERO, founded_now: true })
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        let (last, term) = (self.log.last(), self.hard_state.term);
+        if last.term > term {
+            return Err(StartError::TermBehindLog { last, term });
+        }
+        if self.applied > last.index {
+            return Err(StartError::AppliedBeyondLog { applied: self.applied, last });
+        }
+        Ok(())
+    }
 }
 
 /// A group cannot be started from what was restored.
@@ -51,7 +120,7 @@ pub enum StartError {
     },
 }
 
-/// A snapshot of what a core knows, for people and metrics.
+/// What a core knows at one moment, for people and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CoreStatus {
@@ -61,6 +130,8 @@ pub struct CoreStatus {
     pub role: RoleKind,
     /// Its term.
     pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<NodeId>,
     /// The leader it knows.
     pub leader: Option<NodeId>,
     /// The last entry of its log.
@@ -82,32 +153,270 @@ pub struct CoreStatus {
 }
 
 /// One node's part in one group.
-#[derive(Clone)]
-pub struct Core {}
+///
+/// What must outlive roles is here: term, vote, log, configurations, the promise not to vote, commit and applied. What
+/// exists only while a role lasts, its timer included, is in the role.
+///
+/// Methods, in the order in which they are used: [`Core::new`] once; then [`Core::step`] for everything that happens
+/// and whenever [`Core::next_deadline`] has come; the rest only look.
+#[derive(Clone, Debug)]
+pub struct Core {
+    config: CoreConfig,
+    rng: Xoshiro256PlusPlus,
+    /// Invariant: the term never falls; the vote changes only with the term.
+    hard_state: HardState,
+    /// Invariant: no entry's term is above the current one.
+    log: Log,
+    configurations: Configurations,
+    /// Outlives roles, and terms seen in answers (rule `p02`).
+    promise: Option<Promise>,
+    leader: Option<NodeId>,
+    role: Role,
+    disk: Disk,
+    /// Invariant: never falls; at most the last index.
+    commit: Index,
+    apply: ApplyCursor,
+    /// Vote rounds and confirmation rounds, all different, starting anywhere so that no run repeats another's.
+    next_round: RoundId,
+    stopped: Option<Fatal>,
+    counters: Counters,
+    /// The last reported (role, term, leader).
+    reported: (RoleKind, Term, Option<NodeId>),
+}
 
 impl Core {
     /// Starts as a follower from what the disk holds (row `o01`). Drain `out` as after a step.
     ///
     /// # Errors
-    /// [`StartError`]: nothing was started; see each variant for what to do.
-    pub fn new(_config: CoreConfig, _restored: Restored, _now: Instant, _out: &mut Output) -> Result<Self, StartError> {
-        todo!()
+    /// [`StartError`]: nothing was started; each variant says what is wrong.
+    pub fn new(config: CoreConfig, restored: Restored, now: Instant, out: &mut Output) -> Result<Self, StartError> {
+        config.validate()?;
+        restored.check()?;
+        // The same seed must not give every node the same timeouts (bug `b12`).
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(config.seed ^ config.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let next_round = RoundId(rng.next_u64() >> 16);
+        let Restored { hard_state, log, configurations, applied, founded_now } = restored;
+        let configurations = Configurations::new(configurations).ok_or(StartError::NoConfiguration)?;
+        let mut core = Self {
+            rng,
+            next_round,
+            disk: Disk::new(log.last().index),
+            // What founded the group is committed by that.
+            commit: applied.max(configurations.oldest_index()),
+            apply: ApplyCursor::new(applied),
+            role: Role::Follower(Follower { election_deadline: now, verified: Index::ZERO, owed: None }),
+            reported: (RoleKind::Follower, hard_state.term, None),
+            promise: None,
+            leader: None,
+            stopped: None,
+            counters: Counters::default(),
+            config,
+            hard_state,
+            log,
+            configurations,
+        };
+        if !founded_now {
+            core.promise = core.promise_after_restart(now);
+        }
+        core.restart_election_timer(now);
+        if core.hard_state.longest_promise < core.config.timing.promise() {
+            core.save_hard_state(out);
+        }
+        Ok(core)
     }
 
     /// Takes one input at `now`, sampled after the previous step returned (rule `p00`), and adds what follows to `out`.
-    pub fn step(&mut self, _now: Instant, _input: Input, _out: &mut Output) {
-        todo!()
+    ///
+    /// Never blocks, never panics on any message. A group that has stopped (see [`Fatal`]) refuses proposals and reads
+    /// and ignores everything else.
+    pub fn step(&mut self, now: Instant, input: Input, out: &mut Output) {
+        if let Some(fatal) = self.stopped {
+            return refuse_stopped(fatal, input, out);
+        }
+        match input {
+            Input::Received(message) => self.receive(now, message, out),
+            Input::Deadline => self.deadline(now, out),
+            Input::Propose(commands) => self.propose(now, commands, out),
+            Input::Read(id) => self.read(now, id, out),
+            Input::Durable(seq) => self.durable(now, seq, out),
+            Input::WriteFailed => self.stop(Fatal::LogFailed, out),
+            Input::ApplyFailed => self.stop(Fatal::StateMachineFailed, out),
+            Input::Applied(index) => self.applied_up_to(index, out),
+            Input::Loaded { load, entries } => self.loaded(now, load, entries, out),
+        }
+        self.shrink_cache();
+        self.report_role(out);
+        #[cfg(debug_assertions)]
+        if let Err(violation) = self.check_invariants() {
+            debug_assert!(false, "{violation}: {self:#?}");
+        }
     }
 
     /// When to step with [`Input::Deadline`] next, if nothing else comes first. `None`: not before another input.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        todo!()
+        if self.stopped.is_some() { None } else { self.role.deadline(&self.config.timing) }
     }
 
     /// What it knows.
     #[must_use]
     pub fn status(&self) -> CoreStatus {
-        todo!()
+        let peers = match &self.role {
+            Role::Leader(leader) => leader.peers.iter().map(|(peer, progress)| (*peer, progress.match_index)).collect(),
+            _ => Vec::new(),
+        };
+        CoreStatus {
+            id: self.config.id,
+            role: self.role.kind(),
+            term: self.hard_state.term,
+            vote: self.hard_state.vote,
+            leader: self.leader,
+            last: self.log.last(),
+            durable: self.disk.durable(),
+            commit: self.commit,
+            applied: self.apply.applied,
+            configuration: self.configuration().clone(),
+            peers,
+            stopped: self.stopped,
+            counters: Counters { held_dropped: self.disk.held_dropped(), ..self.counters },
+        }
+    }
+
+    /// Its configuration, as given.
+    #[must_use]
+    pub fn config(&self) -> &CoreConfig {
+        &self.config
+    }
+
+    /// The log as it sees it.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    // ---- one step --------------------------------------------------------------------------------------------------
+
+    fn receive(&mut self, now: Instant, message: Message, out: &mut Output) {
+        let ours = message.to == self.config.id && message.group == self.config.group;
+        if !ours || message.from == self.config.id || !makes_sense(&message) {
+            self.counters.misdirected += 1;
+            return;
+        }
+        let (from, term) = (message.from, message.term);
+        match message.body {
+            Body::PreVote(request) => self.on_pre_vote(now, from, request, out),
+            Body::Vote(request) => self.on_vote(now, from, request, out),
+            Body::AppendEntries(append) => self.on_append_entries(now, from, term, append, out),
+            Body::PreVoteResponse(answer) => self.on_pre_vote_response(now, &message, answer, out),
+            Body::VoteResponse(answer) => self.on_vote_response(now, &message, answer, out),
+            Body::AppendResponse(answer) => self.on_append_response(now, &message, answer, out),
+        }
+    }
+
+    fn deadline(&mut self, now: Instant, out: &mut Output) {
+        if self.role.deadline(&self.config.timing).is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        match &self.role {
+            Role::Follower(_) => self.election_timer_fired(now, out),
+            Role::PreCandidate(_) | Role::Candidate(_) => self.round_timer_fired(now),
+            Role::Leader(_) => self.leader_timer_fired(now, out),
+        }
+    }
+
+    fn durable(&mut self, now: Instant, seq: WriteSeq, out: &mut Output) {
+        self.disk.completed(seq, out);
+        self.own_vote_durable(now, out);
+        self.report_durability(out);
+        self.commit_by_quorum(now, out);
+        self.hand_out(out);
+    }
+
+    fn loaded(&mut self, now: Instant, load: Load, entries: Option<Vec<Entry>>, out: &mut Output) {
+        let as_asked = |entries: &Vec<Entry>| {
+            let contiguous = entries.iter().zip(load.first.0..).all(|(entry, index)| entry.id.index.0 == index);
+            contiguous && entries.last().is_some_and(|last| last.id.index <= load.last)
+        };
+        let Some(entries) = entries.filter(as_asked) else {
+            return self.stop(Fatal::LogFailed, out);
+        };
+        match load.purpose {
+            LoadPurpose::Peer(peer) => self.loaded_for_peer(now, peer, load, entries, out),
+            LoadPurpose::Apply => self.loaded_for_apply(load, entries, out),
+        }
+    }
+
+    // ---- what all files use ----------------------------------------------------------------------------------------
+
+    /// The configuration in use.
+    fn configuration(&self) -> &Configuration {
+        self.configurations.in_use()
+    }
+
+    /// Appends to the log and asks the disk for it. A configuration is in use from here on.
+    fn append(&mut self, entry: Entry, out: &mut Output) {
+        if entry.kind == EntryKind::Configuration {
+            match Configuration::decode(&entry.payload) {
+                Ok(configuration) => self.configurations.append(entry.id.index, configuration),
+                Err(_) => return self.stop(Fatal::Configuration(entry.id), out),
+            }
+        }
+        self.disk.append(entry.clone(), out);
+        self.log.append(entry);
+    }
+
+    /// Asks the disk for the term, the vote and the longest promise. Until it has them, nothing is said (see `disk`).
+    fn save_hard_state(&mut self, out: &mut Output) {
+        let longest = self.hard_state.longest_promise.max(self.config.timing.promise());
+        self.hard_state.longest_promise = longest;
+        self.disk.write_hard_state(self.hard_state, out);
+    }
+
+    fn send(&mut self, to: NodeId, body: Body, out: &mut Output) {
+        let (group, from, term) = (self.config.group, self.config.id, self.hard_state.term);
+        self.disk.send(Message { group, from, to, term, body }, out);
+    }
+
+    /// Fail-stop of this group on this node (row `o20`).
+    fn stop(&mut self, fatal: Fatal, out: &mut Output) {
+        self.refuse_reads(ReadError::Stopped(fatal), out);
+        self.stopped = Some(fatal);
+        out.events.push(Event::Stopped(fatal));
+    }
+
+    fn report_role(&mut self, out: &mut Output) {
+        let now = (self.role.kind(), self.hard_state.term, self.leader);
+        if now != self.reported {
+            self.reported = now;
+            let (role, term, leader) = now;
+            out.events.push(Event::Role { role, term, leader });
+        }
+    }
+
+    /// A random duration below `limit`.
+    fn random_below(&mut self, limit: Duration) -> Duration {
+        let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(if nanos == 0 { 0 } else { self.rng.next_u64() % nanos })
+    }
+}
+
+/// What no correct node says, whatever its state.
+fn makes_sense(message: &Message) -> bool {
+    match &message.body {
+        Body::PreVote(request) => request.campaign_term == message.term.next() && request.last.term <= message.term,
+        Body::Vote(request) => request.campaign_term == message.term && request.last.term < message.term,
+        Body::AppendEntries(append) => message.term > Term::ZERO && append.slice.last().term <= message.term,
+        Body::PreVoteResponse(_) | Body::VoteResponse(_) | Body::AppendResponse(_) => true,
+    }
+}
+
+fn refuse_stopped(fatal: Fatal, input: Input, out: &mut Output) {
+    match input {
+        Input::Propose(_) => {
+            let refused = Some(ProposeError::Stopped(fatal));
+            out.proposed = Some(Proposed { first: EntryId::ZERO, accepted: 0, refused });
+        }
+        Input::Read(id) => out.reads.push(ReadAnswer { id, result: Err(ReadError::Stopped(fatal)) }),
+        _ => {}
     }
 }

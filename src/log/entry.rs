@@ -41,6 +41,14 @@ pub struct Entry {
     pub payload: Bytes,
 }
 
+impl Entry {
+    /// Bytes of memory that a cached entry takes: what budgets count, so that empty commands are not free.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        size_of::<Self>() + self.payload.len()
+    }
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {

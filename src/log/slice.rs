@@ -15,6 +15,7 @@ use crate::types::{EntryId, Index};
 pub struct LogSlice {
     prev: EntryId,
     entries: Vec<Entry>,
+    bytes: usize,
 }
 
 /// Why entries are not a [`LogSlice`].
@@ -50,7 +51,7 @@ impl LogSlice {
         if (prev.index.0 == 0) != (prev.term.0 == 0) {
             return Err(MalformedSlice::Predecessor(prev));
         }
-        let mut after = prev;
+        let (mut after, mut bytes) = (prev, 0);
         for entry in &entries {
             let found = entry.id;
             if after.index.0.checked_add(1) != Some(found.index.0) {
@@ -60,8 +61,9 @@ impl LogSlice {
                 return Err(MalformedSlice::Term { after, found });
             }
             after = found;
+            bytes += entry.payload.len();
         }
-        Ok(Self { prev, entries })
+        Ok(Self { prev, entries, bytes })
     }
 
     /// No entries: a heartbeat after `prev`.
@@ -108,10 +110,29 @@ impl LogSlice {
         self.entries.len()
     }
 
+    /// Joins `more` to the end.
+    ///
+    /// # Errors
+    /// Gives `more` back unchanged if it does not start where this one ends.
+    pub fn join(&mut self, more: Self) -> Result<(), Self> {
+        if more.prev != self.last() {
+            return Err(more);
+        }
+        self.bytes += more.bytes;
+        self.entries.extend(more.entries);
+        Ok(())
+    }
+
+    /// Keeps the predecessor and drops every entry.
+    pub fn clear(&mut self) {
+        self.bytes = 0;
+        self.entries.clear();
+    }
+
     /// Payload bytes it carries.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.entries.iter().map(|entry| entry.payload.len()).sum()
+        self.bytes
     }
 
     /// The index after its last entry.
@@ -124,5 +145,43 @@ impl LogSlice {
 impl fmt::Debug for LogSlice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "after {} {:?}", self.prev, self.entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::EntryKind;
+    use bytes::Bytes;
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { id: EntryId::new(index, term), kind: EntryKind::Command, payload: Bytes::new() }
+    }
+
+    fn slice(prev: EntryId, ids: &[(u64, u64)]) -> Result<LogSlice, MalformedSlice> {
+        LogSlice::new(prev, ids.iter().map(|(index, term)| entry(*index, *term)).collect())
+    }
+
+    #[test]
+    fn gaps_falling_terms_and_half_predecessors_are_refused() {
+        let start = EntryId::new(3, 2);
+        assert!(slice(start, &[(4, 2), (5, 4)]).is_ok());
+        assert!(matches!(slice(start, &[(5, 2)]), Err(MalformedSlice::Index { .. })));
+        assert!(matches!(slice(start, &[(4, 2), (4, 2)]), Err(MalformedSlice::Index { .. })));
+        assert!(matches!(slice(start, &[(4, 1)]), Err(MalformedSlice::Term { .. })));
+        assert!(matches!(slice(EntryId::ZERO, &[(1, 0)]), Err(MalformedSlice::Term { .. })));
+        assert!(matches!(slice(EntryId::new(0, 1), &[]), Err(MalformedSlice::Predecessor(_))));
+        assert!(matches!(slice(EntryId::new(1, 0), &[]), Err(MalformedSlice::Predecessor(_))));
+        let end = EntryId::new(u64::MAX, 1);
+        assert!(matches!(slice(end, &[(0, 1)]), Err(MalformedSlice::Index { .. })), "the index must not wrap");
+    }
+
+    #[test]
+    fn slices_join_only_without_a_gap() {
+        let mut first = slice(EntryId::ZERO, &[(1, 1), (2, 1)]).unwrap();
+        let gap = slice(EntryId::new(3, 1), &[(4, 1)]).unwrap();
+        assert_eq!(first.join(gap.clone()), Err(gap));
+        first.join(slice(EntryId::new(2, 1), &[(3, 2)]).unwrap()).unwrap();
+        assert_eq!((first.last(), first.len(), first.next_index()), (EntryId::new(3, 2), 3, Index(4)));
     }
 }

@@ -98,7 +98,7 @@ impl Log {
             self.runs.push(TermRun { first: entry.id.index, term: entry.id.term });
         }
         self.last = entry.id.index;
-        self.cache_bytes += entry.payload.len();
+        self.cache_bytes += entry.footprint();
         self.cache.push_back(entry);
     }
 
@@ -112,7 +112,7 @@ impl Log {
             self.runs.pop();
         }
         while let Some(entry) = self.cache.pop_back_if(|entry| entry.id.index >= index) {
-            self.cache_bytes -= entry.payload.len();
+            self.cache_bytes -= entry.footprint();
         }
     }
 
@@ -122,7 +122,7 @@ impl Log {
         self.cache.front().map_or(self.last.next(), |entry| entry.id.index)
     }
 
-    /// Payload bytes in the cache.
+    /// Bytes of memory that the cached entries take.
     #[must_use]
     pub fn cache_bytes(&self) -> usize {
         self.cache_bytes
@@ -132,7 +132,7 @@ impl Log {
     pub fn shrink_cache(&mut self, budget: usize, keep_after: Index) {
         while self.cache_bytes > budget {
             match self.cache.pop_front_if(|entry| entry.id.index <= keep_after) {
-                Some(entry) => self.cache_bytes -= entry.payload.len(),
+                Some(entry) => self.cache_bytes -= entry.footprint(),
                 None => return,
             }
         }
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn what_left_the_cache_must_be_loaded() {
         let mut log = log(&[1; 10]);
-        log.shrink_cache(20, Index(4));
+        log.shrink_cache(6 * entry(1, 1).footprint() - 1, Index(4));
         assert_eq!(log.cached_from(), Index(5), "nothing after index 4 may be dropped");
         assert_eq!(log.cached(Index(4), Index(9), 9, 99), None);
         assert_eq!(log.term_at(Index(1)), Some(Term(1)), "terms stay known");
@@ -299,13 +299,13 @@ mod tests {
                         if index > 0 { model.truncate(usize::from(index) - 1) }
                         log.truncate_from(Index(u64::from(index)));
                     }
-                    Op::Shrink(bytes, keep) => log.shrink_cache(usize::from(bytes), Index(u64::from(keep))),
+                    Op::Shrink(bytes, keep) => log.shrink_cache(8 * usize::from(bytes), Index(u64::from(keep))),
                 }
                 let terms: Vec<_> = (1..=model.len() as u64).map(|i| log.term_at(Index(i)).unwrap().0).collect();
                 let cached = log.cached_from().0;
                 let tail: Vec<_> = log.cached_entries().map(|e| (e.id.index.0, e.id.term.0)).collect();
                 let model_tail: Vec<_> = (cached..=model.len() as u64).map(|i| (i, model[i as usize - 1])).collect();
-                let bytes: usize = log.cached_entries().map(|e| e.payload.len()).sum();
+                let bytes: usize = log.cached_entries().map(Entry::footprint).sum();
                 let runs = Log::from_runs(log.runs().to_vec(), log.last().index);
                 if terms != model || tail != model_tail || bytes != log.cache_bytes() || runs.is_none() {
                     return false;

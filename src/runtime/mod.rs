@@ -1,1 +1,30 @@
-//! (being written)
+//! The engine with everything included: threads, log, network, many groups in one process.
+//!
+//! ```text
+//! clients -> inbox -> shard: many cores, one timer -+-> persist thread: one write, one fdatasync for all groups
+//! peers   -> inbox                                  +-> transport: straight to the socket, or the peer's queue
+//!                                                   +-> apply thread of the group: in order, answers the waiting
+//! ```
+//!
+//! The shard is an object, not a thread: who has an input *enters* it (module `shard`). What it decides with is
+//! [`driver`], which knows no thread, clock or lock and is driven by virtual time in tests.
+
+mod apply;
+mod clock;
+pub mod driver;
+mod error;
+mod hosted;
+mod inbox;
+mod load;
+mod persist;
+mod queue;
+mod reply;
+mod shard;
+mod threads;
+mod ticket;
+mod timer;
+
+pub use error::{Interruption, ProposalError, ReadError};
+pub use inbox::InboxLimits;
+pub use reply::{Answer, Proposer, ReadReply, Reader, Reply};
+pub use ticket::{Applied, Outcome, ReadTicket, Ticket};

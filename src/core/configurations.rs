@@ -1,0 +1,46 @@
+//! The configurations that stand in the log.
+
+use crate::quorum::Configuration;
+use crate::types::Index;
+
+/// Every configuration in the log, oldest first; the latest is in use from the moment it is appended, committed or
+/// not, and the one before it again if it is truncated (dissertation §4.1). The oldest one is never truncated: it is
+/// committed by founding the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Configurations {
+    oldest: (Index, Configuration),
+    later: Vec<(Index, Configuration)>,
+}
+
+impl Configurations {
+    /// `None` if there is none.
+    pub(super) fn new(mut all: Vec<(Index, Configuration)>) -> Option<Self> {
+        if all.is_empty() {
+            return None;
+        }
+        let later = all.split_off(1);
+        Some(Self { oldest: all.pop()?, later })
+    }
+
+    pub(super) fn in_use(&self) -> &Configuration {
+        &self.later.last().unwrap_or(&self.oldest).1
+    }
+
+    /// The index of the oldest one.
+    pub(super) fn oldest_index(&self) -> Index {
+        self.oldest.0
+    }
+
+    pub(super) fn append(&mut self, index: Index, configuration: Configuration) {
+        self.later.push((index, configuration));
+    }
+
+    pub(super) fn truncate_from(&mut self, index: Index) {
+        self.later.retain(|(at, _)| *at < index);
+    }
+
+    /// The indexes in order, for checks.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = Index> {
+        std::iter::once(self.oldest.0).chain(self.later.iter().map(|(at, _)| *at))
+    }
+}

@@ -1,0 +1,171 @@
+//! AppendEntries at the receiver: heartbeat, log check, append, commit (dissertation §3.5; rows `o18`-`o20`, `r02`).
+
+use crate::core::role::{Owed, Role};
+use crate::core::{Core, Event, Fatal, Output};
+use crate::log::LogSlice;
+use crate::message::{AppendEntries, AppendOutcome, AppendResponse, Body, Stamp};
+use crate::time::Instant;
+use crate::types::{EntryId, Index, NodeId, RoundId, Term};
+
+impl Core {
+    pub(super) fn on_append_entries(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        term: Term,
+        append: AppendEntries,
+        out: &mut Output,
+    ) {
+        if term < self.hard_state.term {
+            let echo = Echo { stamp: append.stamp, round: append.round, term };
+            return self.answer_append(from, echo, AppendOutcome::OldTerm, out);
+        }
+        if let Some(other) = self.other_leader(from, term) {
+            return self.stop(Fatal::TwoLeaders { term, one: other, other: from }, out);
+        }
+        if term > self.hard_state.term {
+            self.adopt_term(now, term, out);
+        }
+        self.follow(now, from);
+        let AppendEntries { stamp, round, commit, slice } = append;
+        let echo = Echo { stamp, round, term };
+        match self.take_slice(from, slice, out) {
+            Ok(outcome) => {
+                if let AppendOutcome::Accepted { .. } = outcome {
+                    self.advance_commit_as_follower(commit, out);
+                    self.owe_durability(echo);
+                }
+                self.answer_append(from, echo, outcome, out);
+            }
+            Err(fatal) => self.stop(fatal, out),
+        }
+    }
+
+    /// Another node that leads, or led, this very term: votes were given twice (row `o20`).
+    fn other_leader(&self, from: NodeId, term: Term) -> Option<NodeId> {
+        let promised = self.promise.filter(|promise| promise.term == term).and_then(|promise| promise.leader);
+        let known = self.leader.or(promised).filter(|_| term == self.hard_state.term);
+        known.filter(|leader| *leader != from)
+    }
+
+    /// Accepts `leader` as the leader of the current term: follows it, restarts the election timer, promises.
+    fn follow(&mut self, now: Instant, leader: NodeId) {
+        let follows = matches!(self.role, Role::Follower(_)) && self.leader == Some(leader);
+        if follows {
+            self.restart_election_timer(now);
+        } else {
+            let deadline = now + self.random_election_timeout();
+            self.become_follower(Some(leader), deadline);
+        }
+        self.give_promise(now, leader);
+    }
+
+    /// Checks `prev`, removes what conflicts and appends what is new.
+    fn take_slice(&mut self, leader: NodeId, slice: LogSlice, out: &mut Output) -> Result<AppendOutcome, Fatal> {
+        let prev = slice.prev();
+        if !self.log.contains(prev) {
+            return Ok(self.mismatch(prev));
+        }
+        let slice = self.within_write_budget(slice);
+        let last = slice.last().index;
+        let verified = match self.log.first_missing(&slice) {
+            Some(missing) => self.overwrite_from(leader, missing, slice, out)?,
+            None => last,
+        };
+        if let Role::Follower(follower) = &mut self.role {
+            follower.verified = follower.verified.max(verified);
+        }
+        Ok(AppendOutcome::Accepted { matched: last.min(self.disk.durable()) })
+    }
+
+    /// While the disk is far behind only the heartbeat in an append is taken; the leader sends the entries again.
+    fn within_write_budget(&self, mut slice: LogSlice) -> LogSlice {
+        if self.disk.pending_bytes() > self.config.limits.uncommitted_bytes {
+            slice.clear();
+        }
+        slice
+    }
+
+    /// Replaces the log from `missing` on by the entries of `slice`; returns the last index appended.
+    fn overwrite_from(
+        &mut self,
+        leader: NodeId,
+        missing: EntryId,
+        slice: LogSlice,
+        out: &mut Output,
+    ) -> Result<Index, Fatal> {
+        let last = slice.last().index;
+        if missing.index <= self.log.last().index {
+            if missing.index <= self.commit {
+                let ours = EntryId { index: missing.index, term: self.log.term_at(missing.index).unwrap_or_default() };
+                return Err(Fatal::CommittedOverwritten { leader, ours, theirs: missing });
+            }
+            self.truncate_from(missing.index, out);
+        }
+        for entry in slice.into_entries().into_iter().skip_while(|entry| entry.id.index < missing.index) {
+            self.append(entry, out);
+            if let Some(fatal) = self.stopped {
+                return Err(fatal);
+            }
+        }
+        Ok(last)
+    }
+
+    fn truncate_from(&mut self, index: Index, out: &mut Output) {
+        self.counters.truncations += 1;
+        self.log.truncate_from(index);
+        self.disk.truncate(index, out);
+        self.configurations.truncate_from(index);
+        out.events.push(Event::Truncated { from: index });
+    }
+
+    /// The hint that lets the leader skip a whole term at once (row `r02`).
+    fn mismatch(&self, prev: EntryId) -> AppendOutcome {
+        let conflict = self.log.term_at(prev.index).zip(self.log.first_of_term_at(prev.index));
+        AppendOutcome::Mismatch { prev: prev.index, last: self.log.last(), conflict }
+    }
+
+    /// Commit follows the leader's up to where the logs are known to agree, not up to whatever stands behind (bug `b28`).
+    fn advance_commit_as_follower(&mut self, leader_commit: Index, out: &mut Output) {
+        if let Role::Follower(follower) = &self.role {
+            self.advance_commit(leader_commit.min(follower.verified), out);
+        }
+    }
+
+    /// Notes that the entries' durability must be reported later (rule `p01`).
+    fn owe_durability(&mut self, echo: Echo) {
+        let durable = self.disk.durable();
+        if let Role::Follower(follower) = &mut self.role {
+            let owed = Owed { stamp: echo.stamp, round: echo.round, last: follower.verified };
+            follower.owed = (follower.verified > durable).then_some(owed);
+        }
+    }
+
+    /// More is durable: the further answer to what was appended.
+    pub(super) fn report_durability(&mut self, out: &mut Output) {
+        let durable = self.disk.durable();
+        let (Role::Follower(follower), Some(leader)) = (&mut self.role, self.leader) else { return };
+        let Some(owed) = follower.owed else { return };
+        let matched = follower.verified.min(durable);
+        if durable >= owed.last {
+            follower.owed = None;
+        }
+        let echo = Echo { stamp: owed.stamp, round: owed.round, term: self.hard_state.term };
+        self.answer_append(leader, echo, AppendOutcome::Accepted { matched }, out);
+    }
+
+    fn answer_append(&mut self, to: NodeId, echo: Echo, outcome: AppendOutcome, out: &mut Output) {
+        let promise_ms = if outcome == AppendOutcome::OldTerm { 0 } else { self.promise_ms() };
+        let Echo { stamp, round, term } = echo;
+        let response = AppendResponse { stamp, round, request_term: term, promise_ms, outcome };
+        self.send(to, Body::AppendResponse(response), out);
+    }
+}
+
+/// What an answer repeats of its request.
+#[derive(Clone, Copy)]
+struct Echo {
+    stamp: Stamp,
+    round: RoundId,
+    term: Term,
+}

@@ -1,0 +1,303 @@
+//! What a leader knows of one peer's log, and what is on its way there (dissertation §3.5, §10.2.1).
+
+use std::collections::VecDeque;
+
+use crate::config::Limits;
+use crate::core::Load;
+use crate::message::Stamp;
+use crate::time::{Duration, Instant};
+use crate::types::{Index, RoundId};
+
+/// How a peer is written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Where the logs part is not known yet: one append at a time, `next` stays until it is answered.
+    Probe(Option<Sent>),
+    /// The logs agree up to `next`: appends follow each other without waiting.
+    Replicate,
+}
+
+/// An append on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// The last index it carries (its `prev`, if it carries nothing).
+    pub(super) last: Index,
+    pub(super) entries: usize,
+    pub(super) bytes: usize,
+    pub(super) stamp: Stamp,
+}
+
+/// One peer, as its leader sees it.
+///
+/// Invariants: `match_index < next_index`; `match_index` never falls except for a loss report (row `s05`);
+/// the window's counts equal what is in it; while replicating, what was sent last ends at `next_index - 1` (row `r08`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) match_index: Index,
+    pub(super) next_index: Index,
+    pub(super) flow: Flow,
+    window: VecDeque<Sent>,
+    window_entries: usize,
+    window_bytes: usize,
+    /// When it was last written to; the heartbeat is due one interval later (rows `l27`, `r07`).
+    pub(super) written_at: Option<Instant>,
+    /// The newest stamp it echoed: it was with us when that message left.
+    pub(super) echoed: Option<Stamp>,
+    /// The newest confirmation round it echoed.
+    pub(super) round: RoundId,
+    /// Entries being read from disk for it.
+    pub(super) loading: Option<Load>,
+    /// It lost its disk's tail and does not count for commit until it is back here (row `s05`).
+    lost_below: Index,
+}
+
+impl Progress {
+    /// A peer about which nothing is known but that our log ends before `next_index` (row `o16`).
+    pub(super) fn new(next_index: Index) -> Self {
+        Self {
+            match_index: Index::ZERO,
+            next_index,
+            flow: Flow::Probe(None),
+            window: VecDeque::new(),
+            window_entries: 0,
+            window_bytes: 0,
+            written_at: None,
+            echoed: None,
+            round: RoundId(0),
+            loading: None,
+            lost_below: Index::ZERO,
+        }
+    }
+
+    /// What counts for the commit index: nothing while the peer regains what it lost.
+    pub(super) fn counted_match(&self) -> Index {
+        if self.match_index < self.lost_below { Index::ZERO } else { self.match_index }
+    }
+
+    /// How much more may be sent: (entries, bytes). Nothing while a probe is unanswered or entries are being loaded.
+    pub(super) fn room(&self, limits: &Limits) -> Option<(usize, usize)> {
+        if self.loading.is_some() {
+            return None;
+        }
+        match self.flow {
+            Flow::Probe(Some(_)) => None,
+            Flow::Probe(None) => Some((limits.append_entries, limits.append_bytes)),
+            Flow::Replicate => {
+                let entries = limits.window_entries.saturating_sub(self.window_entries);
+                // A window that is not empty must not be overrun; an empty one takes any single entry.
+                let bytes = limits.window_bytes.saturating_sub(self.window_bytes);
+                let open = entries > 0 && (bytes > 0 || self.window.is_empty());
+                open.then(|| (entries.min(limits.append_entries), bytes.min(limits.append_bytes)))
+            }
+        }
+    }
+
+    /// Notes that an append left. While probing it replaces an older probe.
+    pub(super) fn sent(&mut self, sent: Sent, now: Instant) {
+        self.written_at = Some(now);
+        match &mut self.flow {
+            Flow::Probe(probe) => *probe = Some(sent),
+            Flow::Replicate => self.push(sent),
+        }
+    }
+
+    fn push(&mut self, sent: Sent) {
+        if sent.entries == 0 {
+            return;
+        }
+        self.next_index = sent.last.next();
+        self.window_entries += sent.entries;
+        self.window_bytes += sent.bytes;
+        match self.window.back_mut() {
+            // Joined to a message that has not left: one message, one answer.
+            Some(back) if back.stamp == sent.stamp => {
+                back.last = sent.last;
+                back.entries += sent.entries;
+                back.bytes += sent.bytes;
+            }
+            _ => self.window.push_back(sent),
+        }
+    }
+
+    /// Notes an answer's echo: everything sent up to that stamp has been answered.
+    pub(super) fn heard(&mut self, stamp: Stamp, round: RoundId) {
+        self.echoed = self.echoed.max(Some(stamp));
+        self.round = self.round.max(round);
+    }
+
+    /// The logs agree, durably, up to `matched`. Match never goes back (bug `b20`).
+    pub(super) fn accepted(&mut self, matched: Index, stamp: Stamp) {
+        self.match_index = self.match_index.max(matched);
+        self.next_index = self.next_index.max(self.match_index.next());
+        if let Flow::Probe(probe) = self.flow {
+            let answered = probe.filter(|probe| probe.stamp <= stamp);
+            if answered.is_some() || matched.next() >= self.next_index {
+                self.flow = Flow::Replicate;
+            }
+            if let Some(probe) = answered.filter(|probe| probe.last >= self.next_index) {
+                self.push(probe);
+            }
+        }
+        // Freeing is inclusive: what ends at `match` has arrived (bug `b22`).
+        while let Some(sent) = self.window.pop_front_if(|sent| sent.last <= self.match_index) {
+            self.window_entries -= sent.entries;
+            self.window_bytes -= sent.bytes;
+        }
+        if self.match_index >= self.lost_below {
+            self.lost_below = Index::ZERO;
+        }
+    }
+
+    /// Whether a rejection of an append after `prev` says something new (bugs `b20`, `b21`).
+    pub(super) fn rejection_counts(&self, prev: Index) -> bool {
+        match self.flow {
+            Flow::Probe(_) => prev.next() == self.next_index,
+            Flow::Replicate => prev > self.match_index && prev < self.next_index,
+        }
+    }
+
+    /// Back to probing after `prev`, never below what is known to match; frees the window.
+    pub(super) fn probe_after(&mut self, prev: Index) {
+        self.flow = Flow::Probe(None);
+        self.next_index = prev.max(self.match_index).next();
+        self.window.clear();
+        self.window_entries = 0;
+        self.window_bytes = 0;
+        self.loading = None;
+    }
+
+    /// The peer's disk lost what it had acknowledged (row `s05`); its log now ends at `last`.
+    pub(super) fn lost_tail(&mut self, last: Index) {
+        self.lost_below = self.lost_below.max(self.match_index);
+        self.match_index = Index::ZERO;
+        self.probe_after(last);
+    }
+
+    /// When the oldest unanswered append will have waited too long (row `l17`).
+    pub(super) fn rpc_deadline(&self, rpc_timeout: Duration) -> Option<Instant> {
+        let unanswered = match &self.flow {
+            Flow::Probe(probe) => *probe,
+            Flow::Replicate => {
+                let answered = self.window.partition_point(|sent| Some(sent.stamp) <= self.echoed);
+                self.window.get(answered).copied()
+            }
+        };
+        unanswered.map(|sent| sent.stamp + rpc_timeout)
+    }
+
+    /// When the peer must be written to, entries or not (row `o17`).
+    pub(super) fn heartbeat_deadline(&self, interval: Duration) -> Instant {
+        self.written_at.map_or(Instant::ZERO, |written| written + interval)
+    }
+
+    #[cfg(test)]
+    fn in_flight(&self) -> (usize, usize, usize) {
+        (self.window.len(), self.window_entries, self.window_bytes)
+    }
+
+    /// Checks the invariants of the type.
+    pub(super) fn violation(&self, limits: &Limits) -> Option<&'static str> {
+        let entries: usize = self.window.iter().map(|sent| sent.entries).sum();
+        let bytes: usize = self.window.iter().map(|sent| sent.bytes).sum();
+        let single = self.window.iter().map(|sent| sent.bytes).max().unwrap_or(0);
+        let checks = [
+            (self.match_index < self.next_index, "match < next"),
+            (entries == self.window_entries && bytes == self.window_bytes, "the window's counts equal what is in it"),
+            (entries <= limits.window_entries, "the window holds at most window_entries"),
+            (bytes <= limits.window_bytes + single, "the window holds at most window_bytes and one append"),
+            (
+                self.window.back().is_none_or(|sent| sent.last.next() == self.next_index),
+                "what was sent last ends at next - 1",
+            ),
+        ];
+        checks.into_iter().find(|(holds, _)| !holds).map(|(_, name)| name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    fn sent(last: u64, entries: usize, ms: u64) -> Sent {
+        Sent { last: Index(last), entries, bytes: entries * 10, stamp: at(ms) }
+    }
+
+    fn replicating() -> Progress {
+        let mut progress = Progress::new(Index(1));
+        progress.sent(sent(0, 0, 0), at(0));
+        progress.accepted(Index(0), at(0));
+        assert_eq!(progress.flow, Flow::Replicate);
+        progress
+    }
+
+    #[test]
+    fn b20_late_and_doubled_answers_move_nothing_back() {
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 1), at(1));
+        progress.sent(sent(9, 4, 2), at(2));
+        progress.accepted(Index(9), at(2));
+        progress.accepted(Index(5), at(1));
+        assert_eq!((progress.match_index, progress.next_index), (Index(9), Index(10)));
+        assert!(!progress.rejection_counts(Index(7)), "a rejection below match is old");
+        assert!(!progress.rejection_counts(Index(10)), "a rejection of what was never sent is nonsense");
+    }
+
+    #[test]
+    fn b21_match_stays_below_next_when_reject_and_ack_cross() {
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 1), at(1));
+        progress.probe_after(Index(0));
+        progress.accepted(Index(5), at(1));
+        assert!(progress.match_index < progress.next_index);
+    }
+
+    #[test]
+    fn b22_an_answer_frees_its_own_slot_too() {
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 1), at(1));
+        progress.accepted(Index(5), at(1));
+        assert_eq!(progress.in_flight(), (0, 0, 0));
+    }
+
+    #[test]
+    fn b23_going_back_to_probing_frees_entries_and_bytes() {
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 1), at(1));
+        progress.probe_after(Index(0));
+        assert_eq!(progress.in_flight(), (0, 0, 0));
+    }
+
+    /// `l17`: the limit runs from the oldest append that no answer has echoed, so a slow disk, which answers at once
+    /// and matches later, is not mistaken for a dead peer.
+    #[test]
+    fn l17_an_answered_append_that_is_not_durable_yet_does_not_time_out() {
+        let limit = Duration::from_millis(300);
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 10), at(10));
+        progress.sent(sent(6, 1, 20), at(20));
+        assert_eq!(progress.rpc_deadline(limit), Some(at(310)));
+        progress.heard(at(10), RoundId(1));
+        assert_eq!(progress.rpc_deadline(limit), Some(at(320)));
+        progress.heard(at(20), RoundId(1));
+        assert_eq!(progress.rpc_deadline(limit), None);
+    }
+
+    #[test]
+    fn s05_a_peer_that_lost_its_tail_counts_again_once_it_is_back() {
+        let mut progress = replicating();
+        progress.sent(sent(9, 9, 1), at(1));
+        progress.accepted(Index(9), at(1));
+        progress.lost_tail(Index(4));
+        assert_eq!((progress.counted_match(), progress.next_index), (Index(0), Index(5)));
+        progress.sent(sent(8, 4, 2), at(2));
+        progress.accepted(Index(8), at(2));
+        assert_eq!(progress.counted_match(), Index(0), "not yet where it was");
+        progress.sent(sent(9, 1, 3), at(3));
+        progress.accepted(Index(9), at(3));
+        assert_eq!(progress.counted_match(), Index(9));
+    }
+}

@@ -1,0 +1,306 @@
+//! Replication at the leader: proposals, appends, heartbeats and their answers (dissertation §3.5, §10.2.1).
+
+use bytes::Bytes;
+
+use crate::core::effects::unsent_append;
+use crate::core::progress::{Progress, Sent};
+use crate::core::role::{Batch, Role};
+use crate::core::{Core, Event, Fatal, Load, LoadPurpose, Output, ProposeError, Proposed};
+use crate::log::{Entry, EntryKind, Log, LogSlice};
+use crate::message::{AppendEntries, AppendOutcome, AppendResponse, Body, Message};
+use crate::time::Instant;
+use crate::types::{EntryId, Index, NodeId, Term};
+
+/// Whether a peer is written to even if there is nothing new for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urge {
+    /// Only entries are worth a message.
+    Entries,
+    /// A heartbeat or a confirmation is due: an empty append will do.
+    Always,
+}
+
+impl Core {
+    // ---- proposals -------------------------------------------------------------------------------------------------
+
+    /// Appends commands and sends them at once (row `r01`); the first that does not fit ends the batch.
+    pub(super) fn propose(&mut self, now: Instant, commands: Vec<Bytes>, out: &mut Output) {
+        let first = EntryId { term: self.hard_state.term, index: self.log.last().index.next() };
+        let mut batch = Batch { last: Index::ZERO, entries: 0, bytes: 0 };
+        let mut refused = None;
+        for command in commands {
+            if let Err(error) = self.room_for(&command, &batch) {
+                refused = Some(error);
+                break;
+            }
+            let id = EntryId { term: first.term, index: first.index.plus(batch.entries as u64) };
+            let entry = Entry { id, kind: EntryKind::Command, payload: command };
+            batch.last = id.index;
+            batch.entries += 1;
+            batch.bytes += entry.footprint();
+            self.append(entry, out);
+        }
+        out.proposed = Some(Proposed { first, accepted: batch.entries, refused });
+        if batch.entries > 0 {
+            self.count_uncommitted(batch);
+            self.write_entries_to_all(now, out);
+        }
+    }
+
+    fn room_for(&self, command: &Bytes, batch: &Batch) -> Result<(), ProposeError> {
+        let limits = &self.config.limits;
+        let Role::Leader(leader) = &self.role else { return Err(ProposeError::NotLeader { leader: self.leader }) };
+        if command.len() > limits.command_bytes {
+            return Err(ProposeError::TooLarge { bytes: command.len(), limit: limits.command_bytes });
+        }
+        let entries = leader.uncommitted_entries + batch.entries;
+        let bytes = leader.uncommitted_bytes + batch.bytes;
+        let full = entries >= limits.uncommitted_entries || bytes >= limits.uncommitted_bytes;
+        if full { Err(ProposeError::Overloaded) } else { Ok(()) }
+    }
+
+    fn count_uncommitted(&mut self, batch: Batch) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.uncommitted.push_back(batch);
+            leader.uncommitted_entries += batch.entries;
+            leader.uncommitted_bytes += batch.bytes;
+        }
+    }
+
+    // ---- writing to peers ------------------------------------------------------------------------------------------
+
+    /// Heartbeats that are due, and peers that have not answered for too long (rows `o17`, `l17`).
+    pub(super) fn leader_timer_fired(&mut self, now: Instant, out: &mut Output) {
+        let timing = self.config.timing.clone();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let mut due = Vec::new();
+        for (peer, progress) in &mut leader.peers {
+            let unanswered = progress.rpc_deadline(timing.rpc_timeout).is_some_and(|deadline| deadline <= now);
+            if unanswered {
+                progress.probe_after(progress.match_index);
+            }
+            if unanswered || progress.heartbeat_deadline(timing.heartbeat_interval) <= now {
+                due.push(*peer);
+            }
+        }
+        for peer in due {
+            self.write_to(peer, Urge::Always, now, out);
+        }
+    }
+
+    /// Writes to every peer, entries or not.
+    pub(super) fn write_to_all(&mut self, now: Instant, out: &mut Output) {
+        for peer in self.peers() {
+            self.write_to(peer, Urge::Always, now, out);
+        }
+    }
+
+    fn write_entries_to_all(&mut self, now: Instant, out: &mut Output) {
+        for peer in self.peers() {
+            self.write_to(peer, Urge::Entries, now, out);
+        }
+    }
+
+    fn peers(&self) -> Vec<NodeId> {
+        match &self.role {
+            Role::Leader(leader) => leader.peers.keys().copied().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Sends a peer what its window has room for. Never waits for another peer (rows `l02`, `s03`).
+    fn write_to(&mut self, peer: NodeId, mut urge: Urge, now: Instant, out: &mut Output) {
+        while let Some(progress) = self.progress(peer) {
+            let next = progress.next_index;
+            let entries = self.next_entries(peer, out);
+            let sent_entries = !entries.is_empty();
+            if sent_entries || urge == Urge::Always {
+                self.send_append(peer, next, entries, now, out);
+            }
+            if !sent_entries {
+                return;
+            }
+            urge = Urge::Entries;
+        }
+    }
+
+    /// The entries that a peer gets next; asks the disk for them if they are no longer in memory.
+    fn next_entries(&mut self, peer: NodeId, out: &mut Output) -> Vec<Entry> {
+        let (log, last, term) = (&self.log, self.log.last().index, self.hard_state.term);
+        let Role::Leader(leader) = &mut self.role else { return Vec::new() };
+        let Some(progress) = leader.peers.get_mut(&peer) else { return Vec::new() };
+        let first = progress.next_index;
+        let Some((max_entries, max_bytes)) = progress.room(&self.config.limits).filter(|_| first <= last) else {
+            return Vec::new();
+        };
+        log.cached(first, last, max_entries, max_bytes).unwrap_or_else(|| {
+            let last = last.min(first.plus(max_entries as u64 - 1));
+            let load = Load { purpose: LoadPurpose::Peer(peer), term, first, last, max_bytes };
+            progress.loading = Some(load);
+            out.loads.push(load);
+            Vec::new()
+        })
+    }
+
+    /// Entries that the disk was asked for.
+    pub(super) fn loaded_for_peer(
+        &mut self,
+        now: Instant,
+        peer: NodeId,
+        load: Load,
+        entries: Vec<Entry>,
+        out: &mut Output,
+    ) {
+        let current_term = self.hard_state.term;
+        let Some(progress) = self.progress_mut(peer) else { return };
+        if load.term != current_term || progress.loading != Some(load) {
+            return;
+        }
+        progress.loading = None;
+        if progress.next_index == load.first {
+            self.send_append(peer, load.first, entries, now, out);
+        }
+        self.write_to(peer, Urge::Entries, now, out);
+    }
+
+    /// Sends one append that starts at `next`; joins it to one that has not left yet.
+    fn send_append(&mut self, peer: NodeId, next: Index, entries: Vec<Entry>, now: Instant, out: &mut Output) {
+        let prev = next.previous();
+        let slice = match self.log.term_at(prev).map(|term| LogSlice::new(EntryId { term, index: prev }, entries)) {
+            Some(Ok(slice)) => slice,
+            // What came back from the disk is not what was written there.
+            _ => return self.stop(Fatal::LogFailed, out),
+        };
+        let (term, commit) = (self.hard_state.term, self.commit);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&peer) else { return };
+        let mut sent = Sent { last: slice.last().index, entries: slice.len(), bytes: slice.bytes(), stamp: now };
+        let limits = &self.config.limits;
+        let unsent = unsent_append(&mut out.messages, peer, term).filter(|unsent| {
+            unsent.slice.len() + slice.len() <= limits.append_entries
+                && unsent.slice.bytes() + slice.bytes() <= limits.append_bytes
+        });
+        let slice = match unsent {
+            Some(unsent) => match unsent.slice.join(slice) {
+                Ok(()) => {
+                    (unsent.round, unsent.commit) = (leader.round, commit);
+                    // It counts from when the first part was stamped: earlier is safe (rule `p00`).
+                    sent.stamp = unsent.stamp;
+                    return progress.sent(sent, now);
+                }
+                Err(apart) => apart,
+            },
+            None => slice,
+        };
+        progress.sent(sent, now);
+        let body = Body::AppendEntries(AppendEntries { stamp: now, round: leader.round, commit, slice });
+        self.send(peer, body, out);
+    }
+
+    // ---- answers ---------------------------------------------------------------------------------------------------
+
+    /// Row `s05`: an answer counts only for the term in which its request left, and match never goes back.
+    pub(super) fn on_append_response(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        answer: AppendResponse,
+        out: &mut Output,
+    ) {
+        let from = message.from;
+        if !matches!(self.role, Role::Leader(_)) || answer.request_term != self.hard_state.term {
+            self.counters.stale_answers += 1;
+            return;
+        }
+        if self.progress(from).is_none() {
+            return;
+        }
+        if message.term > self.hard_state.term {
+            return self.adopt_term(now, message.term, out);
+        }
+        match answer.outcome {
+            AppendOutcome::OldTerm => self.counters.misdirected += 1,
+            AppendOutcome::Accepted { matched } => self.on_accepted(now, from, answer, matched, out),
+            AppendOutcome::Mismatch { prev, last, conflict } => {
+                self.on_mismatch(now, from, answer, Rejection { prev, last, conflict }, out);
+            }
+        }
+        self.answer_confirmed_reads(out);
+    }
+
+    fn on_accepted(&mut self, now: Instant, from: NodeId, answer: AppendResponse, matched: Index, out: &mut Output) {
+        if matched > self.log.last().index {
+            self.counters.misdirected += 1;
+            return;
+        }
+        if let Some(progress) = self.progress_mut(from) {
+            progress.heard(answer.stamp, answer.round);
+            progress.accepted(matched, answer.stamp);
+        }
+        self.commit_by_quorum(now, out);
+        self.write_to(from, Urge::Entries, now, out);
+    }
+
+    fn on_mismatch(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        answer: AppendResponse,
+        rejection: Rejection,
+        out: &mut Output,
+    ) {
+        let log = &self.log;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
+        let newest = Some(answer.stamp) >= progress.echoed;
+        let matched = progress.match_index;
+        progress.heard(answer.stamp, answer.round);
+        if newest && rejection.last.index < matched {
+            progress.lost_tail(rejection.last.index);
+            self.counters.tails_lost += 1;
+            out.events.push(Event::TailLost { peer: from, matched, last: rejection.last.index });
+        } else if progress.rejection_counts(rejection.prev) {
+            progress.probe_after(rejection.retry_after(log));
+        } else {
+            return;
+        }
+        self.write_to(from, Urge::Always, now, out);
+    }
+
+    pub(super) fn progress(&self, peer: NodeId) -> Option<&Progress> {
+        match &self.role {
+            Role::Leader(leader) => leader.peers.get(&peer),
+            _ => None,
+        }
+    }
+
+    fn progress_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
+        match &mut self.role {
+            Role::Leader(leader) => leader.peers.get_mut(&peer),
+            _ => None,
+        }
+    }
+}
+
+/// A rejected append.
+struct Rejection {
+    prev: Index,
+    last: EntryId,
+    conflict: Option<(Term, Index)>,
+}
+
+impl Rejection {
+    /// The index after which to try next: one round per conflicting term on either side (row `r02`, bug `b30`).
+    fn retry_after(&self, log: &Log) -> Index {
+        let agree = match self.conflict {
+            // Its log ends early: at its last entry at best, or before what we have of newer terms.
+            None => log.last_index_up_to_term(self.last.term).min(self.last.index),
+            Some((term, first)) => {
+                let ours = log.last_index_up_to_term(term).min(self.prev);
+                let we_have_that_term = log.term_at(ours) == Some(term) && ours >= first;
+                if we_have_that_term { ours } else { ours.min(first.previous()) }
+            }
+        };
+        agree.min(self.prev.previous())
+    }
+}

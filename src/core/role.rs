@@ -1,0 +1,145 @@
+//! The four roles (dissertation §3.3, figure 3.3; §9.6 for the pre-candidate).
+//!
+//! A role owns what exists only while it lasts, its timer first of all: leaving a role cancels its timer (row `o21`).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::config::Timing;
+use crate::core::progress::Progress;
+use crate::core::round::Round;
+use crate::core::{ReadId, RoleKind};
+use crate::message::Stamp;
+use crate::time::Instant;
+use crate::types::{EntryId, Index, NodeId, RoundId, WriteSeq};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Follower(Follower),
+    PreCandidate(PreCandidate),
+    Candidate(Candidate),
+    Leader(Leader),
+}
+
+/// Follows a leader or waits for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Follower {
+    /// When it stands, if no leader is heard of before.
+    pub(super) election_deadline: Instant,
+    /// The last index up to which this log is known to agree with the leader's.
+    pub(super) verified: Index,
+    /// An append whose entries were not durable when it was answered: it gets a further answer (rule `p01`).
+    pub(super) owed: Option<Owed>,
+}
+
+/// What the further answer echoes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub(super) stamp: Stamp,
+    pub(super) round: RoundId,
+    /// The answer is complete once this index is durable.
+    pub(super) last: Index,
+}
+
+/// Asks whether it could win before it disturbs anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PreCandidate {
+    pub(super) pre_vote_deadline: Instant,
+    pub(super) round: Round,
+}
+
+/// Stands for election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) vote_deadline: Instant,
+    pub(super) round: Round,
+    /// The write that holds its own vote, which counts once it is durable (bug `b11`).
+    pub(super) own_vote: WriteSeq,
+}
+
+/// Leads. The heartbeat timer is one deadline per peer, so that replication traffic counts as heartbeat (row `l27`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Leader {
+    pub(super) peers: BTreeMap<NodeId, Progress>,
+    /// The no-op that opened the term; reads wait until it is committed (bug `b70`).
+    pub(super) opened: EntryId,
+    /// The newest leadership confirmation asked for.
+    pub(super) round: RoundId,
+    /// Reads that wait for a confirmation, oldest first.
+    pub(super) reads: VecDeque<WaitingRead>,
+    /// Reads that wait for the first commit of this term.
+    pub(super) early_reads: Vec<ReadId>,
+    /// Entries of this term that are not committed, per batch, oldest first.
+    pub(super) uncommitted: VecDeque<Batch>,
+    pub(super) uncommitted_entries: usize,
+    pub(super) uncommitted_bytes: usize,
+}
+
+/// A read that waits for a quorum to confirm `round`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WaitingRead {
+    pub(super) round: RoundId,
+    pub(super) index: Index,
+    pub(super) id: ReadId,
+}
+
+/// Proposals that were appended together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) last: Index,
+    pub(super) entries: usize,
+    pub(super) bytes: usize,
+}
+
+impl Role {
+    pub(super) fn kind(&self) -> RoleKind {
+        match self {
+            Self::Follower(_) => RoleKind::Follower,
+            Self::PreCandidate(_) => RoleKind::PreCandidate,
+            Self::Candidate(_) => RoleKind::Candidate,
+            Self::Leader(_) => RoleKind::Leader,
+        }
+    }
+
+    /// The time at which this role has something to do by itself (row `o21`).
+    pub(super) fn deadline(&self, timing: &Timing) -> Option<Instant> {
+        match self {
+            Self::Follower(follower) => Some(follower.election_deadline),
+            Self::PreCandidate(candidate) => Some(candidate.pre_vote_deadline),
+            Self::Candidate(candidate) => Some(candidate.vote_deadline),
+            Self::Leader(leader) => leader.deadline(timing),
+        }
+    }
+}
+
+impl Leader {
+    /// Knows nothing yet of its peers but that they get everything after the no-op that opens the term (row `o16`).
+    pub(super) fn new(opened: EntryId, round: RoundId, peers: impl Iterator<Item = NodeId>) -> Self {
+        Self {
+            peers: peers.map(|peer| (peer, Progress::new(opened.index))).collect(),
+            opened,
+            round,
+            reads: VecDeque::new(),
+            early_reads: Vec::new(),
+            uncommitted: VecDeque::new(),
+            uncommitted_entries: 0,
+            uncommitted_bytes: 0,
+        }
+    }
+
+    /// The next heartbeat or the next request that has waited too long.
+    fn deadline(&self, timing: &Timing) -> Option<Instant> {
+        let of_peer = |peer: &Progress| {
+            let heartbeat = peer.heartbeat_deadline(timing.heartbeat_interval);
+            peer.rpc_deadline(timing.rpc_timeout).map_or(heartbeat, |rpc| rpc.min(heartbeat))
+        };
+        self.peers.values().map(of_peer).min()
+    }
+
+    /// Takes committed batches out of the uncommitted count.
+    pub(super) fn committed(&mut self, commit: Index) {
+        while let Some(batch) = self.uncommitted.pop_front_if(|batch| batch.last <= commit) {
+            self.uncommitted_entries -= batch.entries;
+            self.uncommitted_bytes -= batch.bytes;
+        }
+    }
+}

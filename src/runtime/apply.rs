@@ -1,0 +1,225 @@
+//! The apply thread of a group: hands committed commands to the state machine, in order and once (row `s01`), answers
+//! whoever proposed them, and lets reads go when what they must see is applied.
+//!
+//! It sleeps until there is work (row `s02`). The state machine may block as long as it likes: nothing else waits for
+//! this thread. If it returns an error or panics, the group stops on this node, everybody is told, and the process
+//! goes on (bug `c32`).
+
+use slog::{Logger, crit};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::driver::{Committed, ShardInput};
+use super::error::{Interruption, ReadError};
+use super::queue::{Queue, Taken};
+use super::reply::{ReadReply, Reply};
+use super::shard::Entrance;
+use crate::core::Fatal;
+use crate::log::EntryKind;
+use crate::metrics::ApplyCounters;
+use crate::state_machine::{ApplyError, Command, StateMachine};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex};
+use crate::types::{GroupId, Index};
+
+/// Commands handed to a state machine in one call. Between two calls, answers are given and a shutdown is noticed.
+const CALL: usize = 4096;
+
+/// What waits for a group's state machine.
+///
+/// Entries are bounded by the core, which hands out at most `limits.apply_bytes` before it hears `Applied`; reads are
+/// bounded here.
+pub(super) struct ApplyQueue {
+    jobs: Queue<Job>,
+    reads: AtomicUsize,
+    max_reads: usize,
+    counters: Mutex<ApplyCounters>,
+}
+
+enum Job {
+    Entries(Vec<Committed>),
+    Read(Index, ReadReply),
+}
+
+impl ApplyQueue {
+    pub(super) fn new(max_reads: usize) -> Self {
+        Self { jobs: Queue::new(), reads: AtomicUsize::new(0), max_reads, counters: Mutex::default() }
+    }
+
+    pub(super) fn push_entries(&self, entries: Vec<Committed>) {
+        self.jobs.push(Job::Entries(entries));
+    }
+
+    pub(super) fn push_read(&self, index: Index, reply: ReadReply) -> Result<(), (ReadReply, ReadError)> {
+        // Only the shard's holder adds, so the count cannot pass the limit between the two lines.
+        if self.reads.load(Ordering::Relaxed) >= self.max_reads {
+            self.counters.lock().reads_refused += 1;
+            return Err((reply, ReadError::Overloaded));
+        }
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.jobs.push(Job::Read(index, reply));
+        Ok(())
+    }
+
+    /// Ends the thread after the call it is in. Whoever still waits is told that the node was shut down.
+    pub(super) fn close(&self) {
+        self.jobs.close();
+    }
+
+    pub(super) fn counters(&self) -> ApplyCounters {
+        ApplyCounters { wake_ups: self.jobs.wake_ups(), ..*self.counters.lock() }
+    }
+}
+
+/// The thread's own state.
+pub(super) struct Applier<S: StateMachine> {
+    pub(super) queue: Arc<ApplyQueue>,
+    pub(super) group: GroupId,
+    pub(super) machine: S,
+    pub(super) applied: Index,
+    pub(super) entrance: Arc<Entrance>,
+    pub(super) logger: Logger,
+}
+
+/// What was taken from the queue and not yet applied. Invariant: `commands` and `replies` are of one length.
+#[derive(Default)]
+struct Backlog {
+    commands: Vec<Command>,
+    replies: Vec<Option<Reply>>,
+    /// The last index taken, of an entry of any kind.
+    last: Index,
+    reads: BTreeMap<Index, Vec<ReadReply>>,
+}
+
+impl<S: StateMachine> Applier<S> {
+    /// Runs until the queue is closed.
+    pub(super) fn run(mut self) {
+        let mut backlog = Backlog { last: self.applied, ..Backlog::default() };
+        let mut jobs = Vec::new();
+        while self.queue.jobs.take(&mut jobs, None) == Taken::Items {
+            for job in jobs.drain(..) {
+                backlog.add(job);
+            }
+            if let Err(error) = self.apply(&mut backlog) {
+                self.fail(&error);
+                drop_quietly(self.machine);
+                return refuse_all(&self.queue, backlog);
+            }
+            self.answer_reads(&mut backlog);
+        }
+        drop_quietly(self.machine);
+    }
+
+    /// Applies everything in the backlog, call by call, and reports each.
+    fn apply(&mut self, backlog: &mut Backlog) -> Result<(), ApplyError> {
+        while !backlog.commands.is_empty() {
+            let calls = backlog.commands.len().min(CALL);
+            let outputs = self.call(&backlog.commands[..calls])?;
+            let answered = backlog.commands.drain(..calls).zip(backlog.replies.drain(..calls));
+            let mut last = self.applied;
+            for ((command, reply), output) in answered.zip(outputs) {
+                last = command.id.index;
+                if let Some(reply) = reply {
+                    reply.applied(command.id, output);
+                }
+            }
+            self.report(last);
+            if self.queue.jobs.is_closed() {
+                return Ok(());
+            }
+        }
+        // Entries of Raft's own count as applied too.
+        if backlog.last > self.applied {
+            self.report(backlog.last);
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, commands: &[Command]) -> Result<Vec<S::Output>, ApplyError> {
+        let machine = &mut self.machine;
+        let outputs = catch_unwind(AssertUnwindSafe(|| machine.apply(commands)))
+            .unwrap_or_else(|panic| Err(ApplyError(format!("it panicked: {}", message_of(&*panic)))))?;
+        if outputs.len() != commands.len() {
+            let (got, wanted) = (outputs.len(), commands.len());
+            return Err(ApplyError(format!("it returned {got} outputs for {wanted} commands")));
+        }
+        let mut counters = self.queue.counters.lock();
+        counters.batches += 1;
+        counters.commands += commands.len() as u64;
+        Ok(outputs)
+    }
+
+    fn report(&mut self, index: Index) {
+        self.applied = index;
+        self.entrance.complete([ShardInput::Applied { group: self.group, index }]);
+    }
+
+    fn answer_reads(&self, backlog: &mut Backlog) {
+        while let Some(first) = backlog.reads.first_entry() {
+            if *first.key() > self.applied {
+                return;
+            }
+            let index = *first.key();
+            for reply in first.remove() {
+                self.queue.reads.fetch_sub(1, Ordering::Relaxed);
+                reply.answered(Ok(index));
+            }
+        }
+    }
+
+    fn fail(&self, error: &ApplyError) {
+        crit!(self.logger, "the state machine failed"; "group" => %self.group, "error" => %error);
+        self.queue.counters.lock().failed += 1;
+        self.entrance.complete([ShardInput::ApplyFailed { group: self.group }]);
+    }
+}
+
+impl Backlog {
+    fn add(&mut self, job: Job) {
+        match job {
+            Job::Read(index, reply) => self.reads.entry(index).or_default().push(reply),
+            Job::Entries(entries) => {
+                self.last = entries.last().map_or(self.last, |last| last.entry.id.index);
+                let commands = entries.into_iter().filter(|committed| committed.entry.kind == EntryKind::Command);
+                for Committed { entry, reply } in commands {
+                    self.commands.push(Command { id: entry.id, data: entry.payload });
+                    self.replies.push(reply);
+                }
+            }
+        }
+    }
+
+    /// Tells everybody in it that the state machine has failed: what was handed to it may have had an effect.
+    fn refuse(self) {
+        let fatal = Fatal::StateMachineFailed;
+        for reply in self.replies.into_iter().flatten() {
+            reply.failed(Interruption::Stopped(fatal).into());
+        }
+        for reply in self.reads.into_values().flatten() {
+            reply.answered(Err(ReadError::Stopped(fatal)));
+        }
+    }
+}
+
+/// Keeps answering until the node is shut down: entries and reads may still be on their way here.
+fn refuse_all(queue: &ApplyQueue, backlog: Backlog) {
+    backlog.refuse();
+    let mut jobs = Vec::new();
+    while queue.jobs.take(&mut jobs, None) == Taken::Items {
+        let mut late = Backlog::default();
+        for job in jobs.drain(..) {
+            late.add(job);
+        }
+        late.refuse();
+    }
+}
+
+/// A state machine that panics while it is dropped must not end its thread before everybody was told.
+fn drop_quietly<S>(machine: S) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(machine))).map_err(std::mem::forget);
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

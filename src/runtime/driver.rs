@@ -1,0 +1,323 @@
+//! The shard: many groups driven by one owner, without a thread, a clock or a lock of its own.
+//!
+//! Inputs go in with [`Shard::handle`], as many as there are; then [`Shard::flush`] carries out what follows from all
+//! of them at once, so that batches grow with load: the commands proposed meanwhile become one append, appends to a
+//! peer one message, writes of all groups one batch for the disk. The same object runs under the node's threads and
+//! under a virtual-time cluster: what happens is a function of the inputs and the times it is given.
+//!
+//! The time of a step is sampled immediately before it (rule `p00`), so `handle` and `flush` take the clock, not a
+//! time.
+
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::error::{Interruption, ProposalError, ReadError};
+use super::hosted::Hosted;
+use super::reply::{Answer, ReadReply, Reply};
+use crate::config::CoreConfig;
+use crate::core::{Event, Input, Load, Restored, StartError};
+use crate::log::{Entry, Write};
+use crate::message::Message;
+use crate::time::Instant;
+use crate::types::{GroupId, Index, WriteSeq};
+
+pub use super::hosted::GroupStatus;
+
+/// One thing that happened, for a shard.
+pub enum ShardInput {
+    /// Messages of any groups came in.
+    Received(Vec<Message>),
+    /// The time of [`Shard::next_deadline`] has come. Too early does no harm.
+    Deadline,
+    /// Somebody wants a command appended.
+    Propose {
+        /// To this group.
+        group: GroupId,
+        /// The command.
+        command: Bytes,
+        /// Who waits.
+        reply: Reply,
+    },
+    /// Somebody wants to read linearizably.
+    Read {
+        /// From this group.
+        group: GroupId,
+        /// Who waits.
+        reply: ReadReply,
+    },
+    /// A write of the group is durable, and every earlier one of it.
+    Durable {
+        /// The group.
+        group: GroupId,
+        /// The write.
+        seq: WriteSeq,
+    },
+    /// The log's device failed: nothing of any group becomes durable any more.
+    LogFailed,
+    /// The group's state machine has applied up to here.
+    Applied {
+        /// The group.
+        group: GroupId,
+        /// The last index applied.
+        index: Index,
+    },
+    /// The group's state machine returned an error or panicked.
+    ApplyFailed {
+        /// The group.
+        group: GroupId,
+    },
+    /// The answer to [`Effects::load`].
+    Loaded {
+        /// The group.
+        group: GroupId,
+        /// The request.
+        load: Load,
+        /// The entries, `None` if they cannot be read.
+        entries: Option<Vec<Entry>>,
+    },
+}
+
+/// A committed entry on its way to the state machine, with whoever waits for it here.
+pub struct Committed {
+    /// The entry; of any kind, only commands are for the state machine.
+    pub entry: Entry,
+    /// Who proposed it on this node, if somebody still waits.
+    pub reply: Option<Reply>,
+}
+
+/// What a shard wants done. Called under the shard's lock: nothing here may block or run a caller's code.
+pub trait Effects {
+    /// Sends these messages: takes them all out, in any order, or loses them.
+    fn send(&mut self, messages: &mut Vec<Message>);
+
+    /// Makes this write durable, after every earlier one of the group; then [`ShardInput::Durable`].
+    fn persist(&mut self, group: GroupId, write: Write);
+
+    /// Hands entries to the group's state machine, in this order; then [`ShardInput::Applied`].
+    fn apply(&mut self, group: GroupId, entries: Vec<Committed>);
+
+    /// Answers `reply` once the group's state machine has applied `index`.
+    fn read(&mut self, group: GroupId, index: Index, reply: ReadReply);
+
+    /// Reads entries of the group from the log's store; then [`ShardInput::Loaded`].
+    fn load(&mut self, group: GroupId, load: Load);
+
+    /// Gives this answer, outside the shard's lock.
+    fn answer(&mut self, answer: Answer);
+
+    /// Something an observer wants to know.
+    fn event(&mut self, group: GroupId, event: Event);
+}
+
+/// What a shard has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardCounters {
+    /// Commands proposed.
+    pub proposals: u64,
+    /// Commands refused before they were appended.
+    pub refused: u64,
+    /// Appends made of them: `proposals / append_batches` is how many commands travel together.
+    pub append_batches: u64,
+    /// Commands appended whose outcome became unknown here.
+    pub unknown: u64,
+    /// Reads asked for.
+    pub reads: u64,
+    /// Entries handed to state machines.
+    pub committed: u64,
+    /// Messages received.
+    pub received: u64,
+    /// Messages for a group that is not open here, dropped.
+    pub unknown_group: u64,
+    /// Messages handed to the transport.
+    pub sent: u64,
+    /// Steps of cores.
+    pub steps: u64,
+    /// Flushes.
+    pub flushes: u64,
+}
+
+/// Many groups, driven together.
+#[derive(Default)]
+pub struct Shard {
+    groups: BTreeMap<GroupId, Hosted>,
+    /// Invariant: holds exactly `(deadline, group)` for every group that had a deadline at its last flush.
+    deadlines: BTreeSet<(Instant, GroupId)>,
+    /// Groups with something to flush, each once.
+    touched: Vec<GroupId>,
+    /// Reused from flush to flush.
+    messages: Vec<Message>,
+    counters: ShardCounters,
+}
+
+impl Shard {
+    /// A shard without groups.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a group. Flush afterwards.
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing was started.
+    pub fn open(
+        &mut self,
+        now: &mut dyn FnMut() -> Instant,
+        config: CoreConfig,
+        restored: Restored,
+    ) -> Result<(), StartError> {
+        let group = config.group;
+        self.groups.insert(group, Hosted::start(config, restored, now())?);
+        self.touch(group);
+        Ok(())
+    }
+
+    /// Ends a group here: whoever waits is told that the node was shut down.
+    pub fn close(&mut self, group: GroupId, effects: &mut impl Effects) {
+        if let Some(mut hosted) = self.groups.remove(&group) {
+            self.touched.retain(|other| *other != group);
+            self.deadlines.retain(|(_, other)| *other != group);
+            self.counters.unknown += hosted.end(Interruption::ShutDown, ReadError::ShutDown, effects);
+            hosted.refuse_batch(ProposalError::ShutDown, effects);
+        }
+    }
+
+    /// Takes one input. What follows from it is carried out by the next [`flush`](Self::flush), answers to callers
+    /// that fail at the door included.
+    pub fn handle(&mut self, now: &mut dyn FnMut() -> Instant, input: ShardInput, effects: &mut impl Effects) {
+        match input {
+            ShardInput::Received(messages) => {
+                self.counters.received += messages.len() as u64;
+                for message in messages {
+                    let group = message.group;
+                    if !self.step(now, group, Input::Received(message)) {
+                        self.counters.unknown_group += 1;
+                    }
+                }
+            }
+            ShardInput::Deadline => self.expire(now),
+            ShardInput::Propose { group, command, reply } => self.propose(group, command, reply, effects),
+            ShardInput::Read { group, reply } => self.read(now, group, reply, effects),
+            ShardInput::Durable { group, seq } => {
+                self.step(now, group, Input::Durable(seq));
+            }
+            ShardInput::LogFailed => {
+                for group in self.ids() {
+                    self.step(now, group, Input::WriteFailed);
+                }
+            }
+            ShardInput::Applied { group, index } => {
+                if let Some(hosted) = self.groups.get_mut(&group) {
+                    hosted.applied = hosted.applied.max(index);
+                    self.step(now, group, Input::Applied(index));
+                }
+            }
+            ShardInput::ApplyFailed { group } => {
+                self.step(now, group, Input::ApplyFailed);
+            }
+            ShardInput::Loaded { group, load, entries } => {
+                self.step(now, group, Input::Loaded { load, entries });
+            }
+        }
+    }
+
+    /// Carries out what follows from every input since the last flush.
+    ///
+    /// Commands proposed meanwhile are appended now, as one batch per group and after everything else: acknowledgements
+    /// that came in with them have made room, and if the leadership was lost on the way, they are refused instead of
+    /// left unknown.
+    pub fn flush(&mut self, now: &mut dyn FnMut() -> Instant, effects: &mut impl Effects) {
+        self.counters.flushes += 1;
+        let mut touched = std::mem::take(&mut self.touched);
+        for group in touched.drain(..) {
+            let Some(hosted) = self.groups.get_mut(&group) else { continue };
+            hosted.flush(now, effects, &mut self.messages, &mut self.counters);
+            if let Some(old) = hosted.scheduled {
+                self.deadlines.remove(&(old, group));
+            }
+            hosted.scheduled = hosted.next_deadline();
+            self.deadlines.extend(hosted.scheduled.map(|deadline| (deadline, group)));
+        }
+        self.touched = touched;
+        if !self.messages.is_empty() {
+            self.counters.sent += self.messages.len() as u64;
+            effects.send(&mut self.messages);
+            self.messages.clear();
+        }
+    }
+
+    /// When to hand in [`ShardInput::Deadline`] next, if nothing else comes first. Valid after a flush.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The groups that are open, in order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<GroupId> {
+        self.groups.keys().copied().collect()
+    }
+
+    /// What is known of a group; `None` if it is not open.
+    #[must_use]
+    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
+        self.groups.get(&group).map(Hosted::status)
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> ShardCounters {
+        self.counters
+    }
+
+    fn propose(&mut self, group: GroupId, command: Bytes, reply: Reply, effects: &mut impl Effects) {
+        self.counters.proposals += 1;
+        let refused = match self.groups.get_mut(&group) {
+            Some(hosted) => hosted.propose(command, reply),
+            None => Err((reply, ProposalError::ShutDown)),
+        };
+        match refused {
+            Ok(()) => self.touch(group),
+            Err((reply, error)) => {
+                self.counters.refused += 1;
+                effects.answer(Answer::Proposal(reply, error));
+            }
+        }
+    }
+
+    fn read(&mut self, now: &mut dyn FnMut() -> Instant, group: GroupId, reply: ReadReply, effects: &mut impl Effects) {
+        self.counters.reads += 1;
+        let Some(hosted) = self.groups.get_mut(&group) else {
+            return effects.answer(Answer::Read(reply, Err(ReadError::ShutDown)));
+        };
+        let id = hosted.await_read(reply);
+        self.step(now, group, Input::Read(id));
+    }
+
+    fn expire(&mut self, now: &mut dyn FnMut() -> Instant) {
+        let due = now();
+        let groups: Vec<GroupId> =
+            self.deadlines.iter().take_while(|(deadline, _)| *deadline <= due).map(|(_, group)| *group).collect();
+        for group in groups {
+            self.step(now, group, Input::Deadline);
+        }
+    }
+
+    /// Steps a group's core at the time it is now. `false` if the group is not open.
+    fn step(&mut self, now: &mut dyn FnMut() -> Instant, group: GroupId, input: Input) -> bool {
+        let Some(hosted) = self.groups.get_mut(&group) else { return false };
+        self.counters.steps += 1;
+        hosted.step(now, input);
+        self.touch(group);
+        true
+    }
+
+    fn touch(&mut self, group: GroupId) {
+        if let Some(hosted) = self.groups.get_mut(&group)
+            && !std::mem::replace(&mut hosted.touched, true)
+        {
+            self.touched.push(group);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! One group on a shard: its core, the commands that wait to be appended, and whoever waits for an outcome.
+
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+
+use super::driver::{Committed, Effects, ShardCounters};
+use super::error::{Interruption, ProposalError, ReadError};
+use super::reply::{Answer, ReadReply, Reply};
+use crate::config::CoreConfig;
+use crate::core::{
+    Core, CoreStatus, Event, Fatal, Input, Output, Proposed, ReadAnswer, ReadId, Restored, RoleKind, StartError,
+};
+use crate::log::Entry;
+use crate::message::Message;
+use crate::time::Instant;
+use crate::types::{EntryId, GroupId, Index, NodeId, Term};
+
+/// What is known of a group, for people and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupStatus {
+    /// What its core knows.
+    pub core: CoreStatus,
+    /// Commands appended here that somebody waits for.
+    pub waiting_proposals: usize,
+    /// Reads that wait for their leadership to be confirmed.
+    pub waiting_reads: usize,
+}
+
+pub(super) struct Hosted {
+    group: GroupId,
+    core: Core,
+    out: Output,
+    /// Commands for the next append. Invariant: as long as `batch_replies`.
+    batch: Vec<Bytes>,
+    batch_replies: Vec<Reply>,
+    /// Who waits for which entry. Invariant: indexes and terms rise.
+    proposals: VecDeque<(EntryId, Reply)>,
+    reads: BTreeMap<ReadId, ReadReply>,
+    next_read: u64,
+    command_bytes: usize,
+    /// How many may wait for an outcome. The core bounds what is uncommitted; this also bounds who waits for a state
+    /// machine that is slower than the log.
+    waiting_limit: usize,
+    /// The last index known to be applied.
+    pub(super) applied: Index,
+    /// Whether it is in the shard's list of groups to flush.
+    pub(super) touched: bool,
+    /// Its deadline as the shard's timer knows it.
+    pub(super) scheduled: Option<Instant>,
+}
+
+impl Hosted {
+    pub(super) fn start(config: CoreConfig, restored: Restored, now: Instant) -> Result<Self, StartError> {
+        let mut out = Output::new();
+        let applied = restored.applied;
+        let (group, limits) = (config.group, config.limits.clone());
+        Ok(Self {
+            group,
+            core: Core::new(config, restored, now, &mut out)?,
+            out,
+            batch: Vec::new(),
+            batch_replies: Vec::new(),
+            proposals: VecDeque::new(),
+            reads: BTreeMap::new(),
+            next_read: 0,
+            command_bytes: limits.command_bytes,
+            waiting_limit: limits.uncommitted_entries,
+            applied,
+            touched: false,
+            scheduled: None,
+        })
+    }
+
+    /// Queues a command for the next flush.
+    pub(super) fn propose(&mut self, command: Bytes, reply: Reply) -> Result<(), (Reply, ProposalError)> {
+        // Checked here and not left to the core, which refuses everything behind a command that is too long.
+        let (bytes, limit) = (command.len(), self.command_bytes);
+        if bytes > limit {
+            return Err((reply, ProposalError::TooLarge { bytes, limit }));
+        }
+        if self.proposals.len() + self.batch.len() >= self.waiting_limit {
+            return Err((reply, ProposalError::Overloaded));
+        }
+        self.batch.push(command);
+        self.batch_replies.push(reply);
+        Ok(())
+    }
+
+    /// Names a read and keeps its reply until the core answers.
+    pub(super) fn await_read(&mut self, reply: ReadReply) -> ReadId {
+        let id = ReadId(self.next_read);
+        self.next_read += 1;
+        self.reads.insert(id, reply);
+        id
+    }
+
+    pub(super) fn step(&mut self, now: &mut dyn FnMut() -> Instant, input: Input) {
+        self.core.step(now(), input, &mut self.out);
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.core.next_deadline()
+    }
+
+    pub(super) fn status(&self) -> GroupStatus {
+        GroupStatus {
+            core: self.core.status(),
+            waiting_proposals: self.proposals.len(),
+            waiting_reads: self.reads.len(),
+        }
+    }
+
+    /// Appends the queued commands, then carries out everything in the core's buffer.
+    ///
+    /// Entries go to the state machine before the events are looked at: a command that was committed in the same flush
+    /// in which the leadership was lost is answered, not left unknown.
+    pub(super) fn flush(
+        &mut self,
+        now: &mut dyn FnMut() -> Instant,
+        effects: &mut impl Effects,
+        messages: &mut Vec<Message>,
+        counters: &mut ShardCounters,
+    ) {
+        self.touched = false;
+        self.append_batch(now, effects, counters);
+        let group = self.group;
+        messages.append(&mut self.out.messages);
+        for write in self.out.writes.drain(..) {
+            effects.persist(group, write);
+        }
+        if !self.out.apply.is_empty() {
+            let entries = mem::take(&mut self.out.apply);
+            counters.committed += entries.len() as u64;
+            let committed = entries.into_iter().map(|entry| self.claimed(entry, effects)).collect();
+            effects.apply(group, committed);
+        }
+        for load in self.out.loads.drain(..) {
+            effects.load(group, load);
+        }
+        for answer in mem::take(&mut self.out.reads) {
+            self.answer_read(answer, effects);
+        }
+        for event in mem::take(&mut self.out.events) {
+            counters.unknown += self.observe(event, effects);
+            effects.event(group, event);
+        }
+    }
+
+    /// Tells everybody who waits that it is over, and returns how many proposals that left unknown.
+    pub(super) fn end(&mut self, why: Interruption, why_read: ReadError, effects: &mut impl Effects) -> u64 {
+        for (_, reply) in mem::take(&mut self.reads) {
+            effects.answer(Answer::Read(reply, Err(why_read)));
+        }
+        self.interrupt(why, effects, |_| true)
+    }
+
+    /// Refuses the commands that were not appended yet.
+    pub(super) fn refuse_batch(&mut self, error: ProposalError, effects: &mut impl Effects) {
+        self.batch.clear();
+        for reply in self.batch_replies.drain(..) {
+            effects.answer(Answer::Proposal(reply, error));
+        }
+    }
+
+    fn append_batch(
+        &mut self,
+        now: &mut dyn FnMut() -> Instant,
+        effects: &mut impl Effects,
+        counters: &mut ShardCounters,
+    ) {
+        if self.batch.is_empty() {
+            return;
+        }
+        counters.append_batches += 1;
+        counters.steps += 1;
+        let commands = mem::take(&mut self.batch);
+        self.core.step(now(), Input::Propose(commands), &mut self.out);
+        let refused = ProposalError::Overloaded;
+        let (first, accepted, refused) = match self.out.proposed.take() {
+            Some(Proposed { first, accepted, refused: why }) => (first, accepted, why.map_or(refused, Into::into)),
+            None => (EntryId::ZERO, 0, refused),
+        };
+        for (nth, reply) in self.batch_replies.drain(..).enumerate() {
+            if nth < accepted {
+                let id = EntryId { term: first.term, index: first.index.plus(nth as u64) };
+                self.proposals.push_back((id, reply));
+            } else {
+                counters.refused += 1;
+                effects.answer(Answer::Proposal(reply, refused));
+            }
+        }
+    }
+
+    /// Puts a committed entry together with whoever waits for it. Another entry in its place tells the one who waited
+    /// that the command is lost for certain.
+    fn claimed(&mut self, entry: Entry, effects: &mut impl Effects) -> Committed {
+        let waited_for = |(id, _): &mut (EntryId, Reply)| id.index == entry.id.index;
+        match self.proposals.pop_front_if(waited_for) {
+            Some((id, reply)) if id == entry.id => Committed { entry, reply: Some(reply) },
+            Some((_, reply)) => {
+                effects.answer(Answer::Proposal(reply, ProposalError::Replaced { by: entry.id }));
+                Committed { entry, reply: None }
+            }
+            None => Committed { entry, reply: None },
+        }
+    }
+
+    fn answer_read(&mut self, answer: ReadAnswer, effects: &mut impl Effects) {
+        let Some(reply) = self.reads.remove(&answer.id) else { return };
+        match answer.result {
+            Ok(index) if index > self.applied => effects.read(self.group, index, reply),
+            Ok(index) => effects.answer(Answer::Read(reply, Ok(index))),
+            Err(error) => effects.answer(Answer::Read(reply, Err(error.into()))),
+        }
+    }
+
+    fn observe(&mut self, event: Event, effects: &mut impl Effects) -> u64 {
+        match event {
+            Event::Role { role, term, leader } => self.role_changed(role, term, leader, effects),
+            Event::Stopped(fatal) => self.end(Interruption::Stopped(fatal), ReadError::Stopped(fatal), effects),
+            _ => 0,
+        }
+    }
+
+    /// A node leads at most once in a term: leading in `term` ends what was proposed in older ones, not leading also
+    /// what was proposed in `term` itself. Stated by term, the rule holds even if a leadership was lost and another won
+    /// within one flush.
+    fn role_changed(&mut self, role: RoleKind, term: Term, leader: Option<NodeId>, effects: &mut impl Effects) -> u64 {
+        let leads = role == RoleKind::Leader;
+        let over = |id: EntryId| id.term < term || (id.term == term && !leads);
+        self.interrupt(Interruption::LeadershipLost { leader }, effects, over)
+    }
+
+    /// Tells those whose entry is `over` that its outcome is unknown. Terms rise, so they are the first ones.
+    fn interrupt(&mut self, why: Interruption, effects: &mut impl Effects, over: impl Fn(EntryId) -> bool) -> u64 {
+        let ended = self.proposals.iter().take_while(|(id, _)| over(*id)).count();
+        for (_, reply) in self.proposals.drain(..ended) {
+            effects.answer(Answer::Proposal(reply, why.into()));
+        }
+        ended as u64
+    }
+}

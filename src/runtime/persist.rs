@@ -1,0 +1,195 @@
+//! The persist thread: one write and one fdatasync for everything that waits, of all groups (dissertation §10.2.1).
+//!
+//! There is no linger timer: a batch is what arrived during the last sync. When nothing comes for a while, it notes in
+//! the log how much is durable, once, and sleeps until somebody writes again.
+//!
+//! A write or sync that failed is never tried again on the same file: after it nothing is acknowledged, every group is
+//! told, and what still arrives is dropped.
+
+use slog::{Logger, crit};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::mem;
+use std::time::Instant as Stopwatch;
+
+use super::driver::ShardInput;
+use super::queue::{Queue, Taken};
+use super::shard::Entrance;
+use crate::log::Write;
+use crate::metrics::LogCounters;
+use crate::sync::{Arc, Mutex, channel};
+use crate::time::Duration;
+use crate::types::{GroupId, WriteSeq};
+
+/// How long nothing must come before the log is noted to be durable (storage: "Floor, when idle 20 ms").
+const IDLE: Duration = Duration::from_millis(20);
+
+/// The number of the write that founds a group: the one before the first of its core.
+pub(super) const FOUNDING: WriteSeq = WriteSeq(0);
+
+/// Where batches go.
+pub(super) trait Device: Send {
+    type Error: Display;
+
+    fn append(&mut self, writes: &[(GroupId, Write)]) -> Result<(), Self::Error>;
+    fn sync(&mut self) -> Result<(), Self::Error>;
+    fn floor(&mut self) -> Result<(), Self::Error>;
+}
+
+/// The log's end of the runtime, shared with its thread.
+///
+/// The queue is bounded by what the cores hand out: a leader holds at most `limits.uncommitted_*`, a follower at most
+/// the windows of its leaders, and both wait for `Durable` before they go on.
+pub(super) struct Persist {
+    pub(super) queue: Queue<(GroupId, Write)>,
+    founders: Mutex<BTreeMap<GroupId, channel::Sender<bool>>>,
+    counters: Mutex<LogCounters>,
+}
+
+impl Persist {
+    pub(super) fn new() -> Self {
+        Self { queue: Queue::new(), founders: Mutex::default(), counters: Mutex::default() }
+    }
+
+    /// Queues the write that founds `group`. The receiver hears `true` when it is durable, `false` if the log has
+    /// failed, and is disconnected if the thread has ended.
+    pub(super) fn found(&self, group: GroupId, write: Write) -> channel::Receiver<bool> {
+        let (durable, wait) = channel::bounded(1);
+        self.founders.lock().insert(group, durable);
+        self.queue.push((group, write));
+        wait
+    }
+
+    pub(super) fn counters(&self) -> LogCounters {
+        LogCounters { wake_ups: self.queue.wake_ups(), ..*self.counters.lock() }
+    }
+
+    fn tell_founder(&self, group: GroupId, durable: bool) {
+        if let Some(founder) = self.founders.lock().remove(&group) {
+            let _ = founder.try_send(durable);
+        }
+    }
+}
+
+/// The thread's own state.
+pub(super) struct PersistThread<D> {
+    pub(super) shared: Arc<Persist>,
+    pub(super) device: D,
+    pub(super) batch_bytes: usize,
+    pub(super) entrance: Arc<Entrance>,
+    pub(super) logger: Logger,
+}
+
+impl<D: Device> PersistThread<D> {
+    /// Runs until the queue is closed; then what was handed over before is still made durable.
+    pub(super) fn run(mut self) {
+        let mut writes = Vec::new();
+        let mut unnoted = false;
+        loop {
+            match self.shared.queue.take(&mut writes, unnoted.then_some(IDLE)) {
+                Taken::Items => {
+                    self.persist(&mut writes);
+                    unnoted = true;
+                }
+                Taken::Idle => {
+                    self.note_floor();
+                    unnoted = false;
+                }
+                Taken::Closed => break,
+            }
+        }
+        self.persist(&mut self.shared.queue.drain());
+        self.note_floor();
+        self.shared.founders.lock().clear();
+    }
+
+    /// Makes `writes` durable, in batches of up to `batch_bytes` (at least one write each), and says so.
+    fn persist(&mut self, writes: &mut Vec<(GroupId, Write)>) {
+        let mut rest = &writes[..];
+        while !rest.is_empty() && !self.failed() {
+            let (batch, after) = rest.split_at(batch_len(rest, self.batch_bytes));
+            match self.make_durable(batch) {
+                Ok(()) => self.report_durable(batch),
+                Err(error) => self.fail(&error),
+            }
+            rest = after;
+        }
+        for (group, _) in rest.iter().filter(|(_, write)| write.seq == FOUNDING) {
+            self.shared.tell_founder(*group, false);
+        }
+        writes.clear();
+    }
+
+    fn make_durable(&mut self, batch: &[(GroupId, Write)]) -> Result<(), D::Error> {
+        self.device.append(batch)?;
+        let watch = Stopwatch::now();
+        let synced = self.device.sync();
+        let took = watch.elapsed();
+        let mut counters = self.shared.counters.lock();
+        counters.sync_time += took;
+        counters.longest_sync = counters.longest_sync.max(took);
+        synced?;
+        counters.syncs += 1;
+        counters.batches += 1;
+        counters.writes += batch.len() as u64;
+        for (_, write) in batch {
+            counters.entries += write.entries.len() as u64;
+            counters.bytes += payload_bytes(write) as u64;
+        }
+        Ok(())
+    }
+
+    /// One `Durable` per group: the newest stands for all before it (bug `c19`).
+    fn report_durable(&self, batch: &[(GroupId, Write)]) {
+        let mut newest = BTreeMap::new();
+        for (group, write) in batch {
+            if write.seq == FOUNDING {
+                self.shared.tell_founder(*group, true);
+            } else {
+                newest.insert(*group, write.seq);
+            }
+        }
+        if !newest.is_empty() {
+            let inputs = newest.into_iter().map(|(group, seq)| ShardInput::Durable { group, seq });
+            self.entrance.complete(inputs);
+        }
+    }
+
+    fn note_floor(&mut self) {
+        if self.failed() {
+            return;
+        }
+        match self.device.floor() {
+            Ok(()) => self.shared.counters.lock().floors += 1,
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn failed(&self) -> bool {
+        self.shared.counters.lock().failed
+    }
+
+    fn fail(&self, error: &D::Error) {
+        crit!(self.logger, "the log failed; this node acknowledges nothing any more"; "error" => %error);
+        self.shared.counters.lock().failed = true;
+        let founders = mem::take(&mut *self.shared.founders.lock());
+        for founder in founders.into_values() {
+            let _ = founder.try_send(false);
+        }
+        self.entrance.complete([ShardInput::LogFailed]);
+    }
+}
+
+/// How many of `writes`, one at least, fit into `max_bytes`.
+fn batch_len(writes: &[(GroupId, Write)], max_bytes: usize) -> usize {
+    let mut bytes = 0;
+    let fitting = writes.iter().take_while(|(_, write)| {
+        bytes += payload_bytes(write) + 64 * (write.entries.len() + 1);
+        bytes <= max_bytes
+    });
+    fitting.count().max(1)
+}
+
+fn payload_bytes(write: &Write) -> usize {
+    write.entries.iter().map(|entry| entry.payload.len()).sum()
+}

@@ -1,0 +1,267 @@
+//! How threads share a shard: it is *entered*, not messaged (flat combining).
+//!
+//! Handing work to another thread costs some 30 us across cores, as much as half a round trip. So whoever has an input
+//! (a client, a peer's reader, the persist thread, an apply thread, the timer) puts it into the inbox and tries the
+//! shard's lock. Who gets it drains the inbox, steps the cores and sends straight from its own thread; who does not,
+//! leaves: the holder takes the input along. Nobody waits for the lock but administrative calls (open, status, close).
+//!
+//! **No input is left behind.** Whoever unlocks looks into the inbox once more. Somebody who failed to get the lock
+//! had pushed before, so that push is ordered before the holder's unlock or after it; in both cases the holder's look,
+//! which comes after the unlock and under the inbox's own lock, sees it, or the pusher's try sees the lock free.
+//!
+//! **Nobody works for the others for ever.** After [`ROUNDS`] the holder rings for the timer's thread and goes home.
+//!
+//! **No user code under the lock.** Answers and log lines are collected and given after unlocking. A callback that
+//! proposes again from there does not enter a second time on the same stack: its input is taken along.
+
+use slog::{Logger, crit, debug, info, warn};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::mem;
+
+use super::apply::ApplyQueue;
+use super::clock::Clock;
+use super::driver::{Committed, Effects, Shard, ShardInput};
+use super::inbox::{Inbox, NotTaken};
+use super::load::LoadQueue;
+use super::persist::Persist;
+use super::reply::{Answer, ReadReply};
+use super::{ReadError, timer::Alarm};
+use crate::core::{Event, Load};
+use crate::log::Write;
+use crate::message::Message;
+use crate::metrics::EnteringCounters;
+use crate::sync::{Arc, Mutex, Weak};
+use crate::transport::{Inbound, Transport};
+use crate::types::{GroupId, Index};
+
+/// How often one visitor drains the inbox before the timer's thread takes over.
+const ROUNDS: usize = 32;
+
+/// The door to a shard.
+pub(super) struct Entrance {
+    inbox: Inbox,
+    held: Mutex<Held>,
+    pub(super) alarm: Alarm,
+    pub(super) clock: Clock,
+    logger: Logger,
+}
+
+/// What the lock protects.
+pub(super) struct Held {
+    pub(super) shard: Shard,
+    pub(super) outbox: Outbox,
+    /// Reused from round to round.
+    inputs: Vec<ShardInput>,
+    rounds: u64,
+}
+
+/// Where the effects of a shard go. Nothing here blocks: sending takes what the sockets take, the queues are pushed to.
+pub(super) struct Outbox {
+    /// None before the node is complete and after it was shut down.
+    pub(super) transport: Option<Arc<dyn Transport>>,
+    pub(super) groups: BTreeMap<GroupId, Arc<ApplyQueue>>,
+    persist: Arc<Persist>,
+    loads: Arc<LoadQueue>,
+    /// Handed to the persist thread at the end of a round, after the messages have left: followers start their disks
+    /// before this node starts its own.
+    writes: Vec<(GroupId, Write)>,
+    aftermath: Aftermath,
+}
+
+/// What is left to do once the shard is unlocked.
+#[derive(Default)]
+struct Aftermath {
+    answers: Vec<Answer>,
+    events: Vec<(GroupId, Event)>,
+}
+
+impl Entrance {
+    pub(super) fn new(inbox: Inbox, persist: Arc<Persist>, loads: Arc<LoadQueue>, logger: Logger) -> Self {
+        let outbox = Outbox {
+            transport: None,
+            groups: BTreeMap::new(),
+            persist,
+            loads,
+            writes: Vec::new(),
+            aftermath: Aftermath::default(),
+        };
+        let held = Held { shard: Shard::new(), outbox, inputs: Vec::new(), rounds: 0 };
+        Self { inbox, held: Mutex::new(held), alarm: Alarm::default(), clock: Clock, logger }
+    }
+
+    /// Brings proposals and reads in. Returns those that were not taken, unanswered.
+    pub(super) fn ask(&self, inputs: impl IntoIterator<Item = ShardInput>) -> Vec<(ShardInput, NotTaken)> {
+        let not_taken = self.inbox.push_clients(inputs);
+        self.enter();
+        not_taken
+    }
+
+    /// Brings in what a thread of the runtime has completed.
+    pub(super) fn complete(&self, inputs: impl IntoIterator<Item = ShardInput>) {
+        self.inbox.push_internal(inputs);
+        self.enter();
+    }
+
+    /// Drains the inbox, unless somebody else does.
+    pub(super) fn enter(&self) {
+        let Some(_inside) = Inside::step_in() else {
+            // Under a callback of this very thread. If it is this shard's, the frame below drains the inbox anyway.
+            return self.alarm.ring();
+        };
+        for _ in 0..ROUNDS {
+            let Some(mut held) = self.held.try_lock() else { return };
+            self.round(&mut held);
+            let aftermath = mem::take(&mut held.outbox.aftermath);
+            drop(held);
+            self.carry_out(aftermath);
+            if self.inbox.is_empty() {
+                return;
+            }
+        }
+        self.alarm.ring();
+    }
+
+    /// Does something administrative under the shard's lock, which it waits for, and flushes.
+    pub(super) fn administer<T>(&self, action: impl FnOnce(&mut Held, Clock) -> T) -> T {
+        let mut held = self.held.lock();
+        let result = action(&mut held, self.clock);
+        self.round(&mut held);
+        let aftermath = mem::take(&mut held.outbox.aftermath);
+        drop(held);
+        self.carry_out(aftermath);
+        self.enter();
+        result
+    }
+
+    /// Lets no client in any more.
+    pub(super) fn close(&self) {
+        self.inbox.close();
+    }
+
+    pub(super) fn inbox_counters(&self) -> crate::metrics::InboxCounters {
+        self.inbox.counters()
+    }
+
+    pub(super) fn entering_counters(&self) -> EnteringCounters {
+        let rounds = self.held.lock().rounds;
+        let (deadlines, relieved) = self.alarm.counters();
+        EnteringCounters { rounds, deadlines, relieved }
+    }
+
+    fn round(&self, held: &mut Held) {
+        let Held { shard, outbox, inputs, rounds } = held;
+        let mut now = || self.clock.now();
+        *rounds += 1;
+        self.inbox.take(inputs);
+        for input in inputs.drain(..) {
+            shard.handle(&mut now, input, outbox);
+        }
+        shard.flush(&mut now, outbox);
+        outbox.persist.queue.push_all(&mut outbox.writes);
+        self.alarm.set(shard.next_deadline());
+    }
+
+    fn carry_out(&self, aftermath: Aftermath) {
+        for answer in aftermath.answers {
+            answer.give();
+        }
+        for (group, event) in aftermath.events {
+            self.log(group, event);
+        }
+    }
+
+    fn log(&self, group: GroupId, event: Event) {
+        let (logger, group) = (&self.logger, group.0);
+        match event {
+            Event::Role { role, term, leader } => {
+                let leader = leader.map(|leader| leader.0);
+                info!(logger, "role changed"; "group" => group, "role" => ?role, "term" => term.0, "leader" => leader);
+            }
+            Event::Refused { by, reason } => {
+                debug!(logger, "vote refused"; "group" => group, "by" => %by, "reason" => %reason);
+            }
+            Event::Truncated { from } => {
+                info!(logger, "a leader replaced the end of the log"; "group" => group, "from" => %from);
+            }
+            Event::TailLost { peer, matched, last } => {
+                warn!(logger, "the disk of a peer lost acknowledged entries";
+                    "group" => group, "peer" => %peer, "acknowledged" => %matched, "has" => %last);
+            }
+            Event::Stopped(fatal) => {
+                crit!(logger, "the group stopped on this node"; "group" => group, "reason" => %fatal);
+            }
+        }
+    }
+}
+
+impl Effects for Outbox {
+    fn send(&mut self, messages: &mut Vec<Message>) {
+        if let Some(transport) = &self.transport {
+            transport.send(messages);
+        }
+    }
+
+    fn persist(&mut self, group: GroupId, write: Write) {
+        self.writes.push((group, write));
+    }
+
+    fn apply(&mut self, group: GroupId, entries: Vec<Committed>) {
+        if let Some(queue) = self.groups.get(&group) {
+            queue.push_entries(entries);
+        }
+    }
+
+    fn read(&mut self, group: GroupId, index: Index, reply: ReadReply) {
+        let refused = match self.groups.get(&group) {
+            Some(queue) => queue.push_read(index, reply),
+            None => Err((reply, ReadError::ShutDown)),
+        };
+        if let Err((reply, error)) = refused {
+            self.answer(Answer::Read(reply, Err(error)));
+        }
+    }
+
+    fn load(&mut self, group: GroupId, load: Load) {
+        self.loads.push((group, load));
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        self.aftermath.answers.push(answer);
+    }
+
+    fn event(&mut self, group: GroupId, event: Event) {
+        self.aftermath.events.push((group, event));
+    }
+}
+
+/// Where a transport delivers. Weak, because the shard owns the transport.
+pub(super) struct Letterbox(pub(super) Weak<Entrance>);
+
+impl Inbound for Letterbox {
+    fn receive(&self, messages: Vec<Message>) {
+        if let Some(entrance) = self.0.upgrade() {
+            entrance.inbox.push_messages(messages);
+            entrance.enter();
+        }
+    }
+}
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Held while this thread is inside some shard, so that a callback given from there cannot recurse.
+struct Inside;
+
+impl Inside {
+    fn step_in() -> Option<Self> {
+        (!INSIDE.replace(true)).then_some(Self)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
+}
