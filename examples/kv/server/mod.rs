@@ -512,3 +512,6 @@ fn outcome_reply(outcome: Outcome) -> Reply {
         Outcome::Refused(refusal) => Reply::error(format!("ERR {refusal}")),
     }
 }
+
+#[cfg(test)]
+mod tests;
