@@ -154,7 +154,7 @@ impl Members {
         let assigned = if leader.is_some() { SLOTS } else { 0 };
         let nodes = self.all.len();
         Reply::bulk(format!(
-            "cluster_enabled:1\r\ncluster_state:{state}\r\ncluster_slots_assigned:{assigned}\r\n\
+            "cluster_state:{state}\r\ncluster_slots_assigned:{assigned}\r\n\
              cluster_slots_ok:{assigned}\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:0\r\n\
              cluster_known_nodes:{nodes}\r\ncluster_size:1\r\ncluster_current_epoch:{term}\r\n"
         ))

@@ -8,70 +8,68 @@
 //! then the request leaves it as one slice, which its arguments share. The first malformed byte ends the conversation:
 //! where the next request would begin cannot be known.
 
+use std::fmt;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 /// What a client may send at most.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Arguments of one request, its name included.
-    pub arguments: usize,
+    pub(crate) arguments: usize,
     /// Bytes of one argument.
-    pub argument_bytes: usize,
+    pub(crate) argument_bytes: usize,
     /// Bytes of all arguments of one request together.
-    pub request_bytes: usize,
+    pub(crate) request_bytes: usize,
     /// Bytes of a request typed as one line.
-    pub line_bytes: usize,
+    pub(crate) line_bytes: usize,
 }
 
 /// What is wrong with the input; its text follows `-ERR Protocol error: `.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolError {
-    /// The count after `*` is no number, or too large.
-    #[error("invalid multibulk length, at most {limit} arguments are taken")]
-    ArgumentCount {
-        /// The limit in force.
-        limit: usize,
-    },
-    /// The length after `$` is no number, negative or too large.
-    #[error("invalid bulk length, at most {limit} bytes are taken")]
-    ArgumentLength {
-        /// The limit in force.
-        limit: usize,
-    },
-    /// The declared lengths add up to too much.
-    #[error("too big request, at most {limit} bytes are taken")]
-    RequestLength {
-        /// The limit in force.
-        limit: usize,
-    },
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProtocolError {
+    /// The count after `*` is no number, or above this limit.
+    ArgumentCount { limit: usize },
+    /// The length after `$` is no number, negative or above this limit.
+    ArgumentLength { limit: usize },
+    /// The declared lengths add up to more than this limit.
+    RequestLength { limit: usize },
     /// Something else than a bulk string where an argument must stand, such as a nested array.
-    #[error("expected '$', got '{}'", char::from(*.0).escape_default())]
     ExpectedBulk(u8),
     /// A line or bulk string does not end with CRLF.
-    #[error("expected CRLF")]
     ExpectedLineEnd,
-    /// A line without an end.
-    #[error("too big inline request or length, no line end within {limit} bytes")]
-    LineTooLong {
-        /// The limit in force.
-        limit: usize,
-    },
+    /// A line has no end within this limit.
+    LineTooLong { limit: usize },
     /// A quote in a line is never closed, or something other than a space follows it.
-    #[error("unbalanced quotes in request")]
     UnbalancedQuotes,
 }
 
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ArgumentCount { limit } => write!(f, "invalid multibulk length, at most {limit} arguments are taken"),
+            Self::ArgumentLength { limit } => write!(f, "invalid bulk length, at most {limit} bytes are taken"),
+            Self::RequestLength { limit } => write!(f, "too big request, at most {limit} bytes are taken"),
+            Self::ExpectedBulk(byte) => write!(f, "expected '$', got '{}'", char::from(*byte).escape_default()),
+            Self::ExpectedLineEnd => f.write_str("expected CRLF"),
+            Self::LineTooLong { limit } => write!(f, "too big inline request, no line end within {limit} bytes"),
+            Self::UnbalancedQuotes => f.write_str("unbalanced quotes in request"),
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
 /// The name of a command and its arguments. Never empty.
-pub type Arguments = Vec<Bytes>;
+pub(crate) type Arguments = Vec<Bytes>;
 
 /// `*` or `$`, a sign, the digits of the largest `i64`, CRLF; a longer line is no length.
 const LENGTH_LINE_BYTES: usize = 32;
 
 /// Cuts requests out of one connection's input.
 #[derive(Debug)]
-pub struct Parser {
+pub(crate) struct Parser {
     limits: Limits,
     state: State,
     /// Invariant: bytes of the buffer before this one belong to the request under way and are understood.
@@ -101,7 +99,7 @@ struct Array {
 
 impl Parser {
     /// A parser at the beginning of a connection.
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, state: State::Start, position: 0, scanned: 0 }
     }
 
@@ -111,7 +109,7 @@ impl Parser {
     ///
     /// # Errors
     /// [`ProtocolError`], now and on every later call: answer it and close the connection.
-    pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Arguments>, ProtocolError> {
+    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Arguments>, ProtocolError> {
         let parsed = self.advance(buffer);
         if let Err(error) = parsed {
             self.state = State::Failed(error);

@@ -1,5 +1,7 @@
 //! A small client: one request at a time, and a clear word on what became of it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
@@ -113,41 +115,43 @@ pub(super) enum Outcome {
 pub(super) struct Follower {
     nodes: Vec<String>,
     target: String,
-    connection: Option<Connection>,
+    connections: HashMap<String, Connection>,
 }
 
 impl Follower {
     pub(super) fn new(nodes: Vec<String>) -> Self {
         let target = nodes.first().cloned().unwrap_or_default();
-        Self { nodes, target, connection: None }
+        Self { nodes, target, connections: HashMap::new() }
     }
 
     /// One attempt to have a request executed.
     pub(super) fn attempt(&mut self, arguments: &[&[u8]]) -> Outcome {
-        let mut connection = match self.connection.take().map_or_else(|| Connection::open(&self.target), Ok) {
-            Ok(connection) => connection,
+        let connection = match self.connections.entry(self.target.clone()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => match Connection::open(vacant.key()) {
+                Ok(connection) => vacant.insert(connection),
+                Err(_) => {
+                    self.next_node();
+                    return Outcome::Refused { at_once: false };
+                }
+            },
+        };
+        match connection.ask(arguments) {
+            Ok(Answer::Error(text)) => self.refused(text),
+            Ok(answer) => Outcome::Answered(answer),
             Err(_) => {
+                self.connections.remove(&self.target);
                 self.next_node();
-                return Outcome::Refused { at_once: false };
+                Outcome::Unknown
             }
-        };
-        let Ok(answer) = connection.ask(arguments) else {
-            self.next_node();
-            return Outcome::Unknown;
-        };
-        self.connection = Some(connection);
-        match answer {
-            Answer::Error(text) => self.refused(&text),
-            answer => Outcome::Answered(answer),
         }
     }
 
-    fn refused(&mut self, text: &str) -> Outcome {
+    fn refused(&mut self, text: String) -> Outcome {
         let mut words = text.split(' ');
         match (words.next(), words.nth(1)) {
             (Some("MOVED"), Some(address)) => {
                 self.target = address.into();
-                self.connection = None;
                 Outcome::Refused { at_once: true }
             }
             (Some("CLUSTERDOWN"), _) => {
@@ -156,12 +160,11 @@ impl Follower {
             }
             (Some("BUSY"), _) => Outcome::Refused { at_once: false },
             (Some("UNKNOWN"), _) => Outcome::Unknown,
-            _ => Outcome::Answered(Answer::Error(text.into())),
+            _ => Outcome::Answered(Answer::Error(text)),
         }
     }
 
     fn next_node(&mut self) {
-        self.connection = None;
         let at = self.nodes.iter().position(|node| *node == self.target).map_or(0, |at| at + 1);
         if let Some(node) = self.nodes.get(at % self.nodes.len().max(1)) {
             self.target = node.clone();

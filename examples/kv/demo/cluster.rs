@@ -54,7 +54,8 @@ impl Cluster {
             text.parse::<Member>().map_err(|error| Failed(error.to_string()))
         };
         let members: Vec<Member> = (1..).zip(ports.chunks_exact(2)).map(member).collect::<Result<_, _>>()?;
-        let mut arguments: Vec<String> = members.iter().flat_map(|member| ["--peer".into(), notation(member)]).collect();
+        let mut arguments: Vec<String> =
+            members.iter().flat_map(|member| ["--peer".into(), notation(member)]).collect();
         let store = if demo.store == StoreKind::Memory { "memory" } else { "fjall" };
         let election_timeout = demo.election_timeout.to_string();
         let common = ["--cluster", CLUSTER_NAME, "--store", store, "--election-timeout", election_timeout.as_str()];

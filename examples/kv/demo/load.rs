@@ -18,8 +18,9 @@ const SETS_PER_INCREMENT: u64 = 20;
 /// A client that is refused, or loses its connection, for so long gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a client waits before it asks again.
-const PAUSE: Duration = Duration::from_millis(5);
+/// How long a client waits before it asks again. While there is no leader all of them do, and the nodes need the
+/// machine for their election.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What all clients share.
 pub(super) struct Load {

@@ -120,7 +120,8 @@ fn start_clients(demo: &Demo, cluster: &Cluster, load: &Arc<Load>) -> Result<Vec
 }
 
 fn join(clients: Vec<Client>) -> Result<(), Failed> {
-    let joined = clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(Failed("a client panicked".into()))));
+    let joined =
+        clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(Failed("a client panicked".into()))));
     // All are joined, whatever the first of them says.
     joined.collect::<Vec<_>>().into_iter().collect()
 }
@@ -196,16 +197,35 @@ fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo) -> Res
     let latencies = load.latencies()?;
     let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     let rate = (acknowledged + increments) as f64 / elapsed.as_secs_f64();
-    let failover = load.failover().ok_or_else(|| Failed("no write was acknowledged after the leader's death".into()))?;
+    let failover =
+        load.failover().ok_or_else(|| Failed("no write was acknowledged after the leader's death".into()))?;
     let (refused, lost) = (load.refused.load(Ordering::Relaxed), load.unknown.load(Ordering::Relaxed));
     println!();
-    println!("throughput  {rate:.0} acknowledged writes/s of {} B over {} connections, outage included", demo.value_bytes, demo.clients);
-    println!("latency     p50 {:.2} ms, p99 {:.2} ms, max {:.0} ms", ms(0.5), ms(0.99), latencies.max() as f64 / 1000.0);
-    println!("failover    {:.0} ms from SIGKILL to the next acknowledged write (E = {} ms)", failover.as_secs_f64() * 1000.0, demo.election_timeout);
+    println!(
+        "throughput  {rate:.0} acknowledged writes/s of {} B over {} connections, outage included",
+        demo.value_bytes, demo.clients
+    );
+    println!(
+        "latency     p50 {:.2} ms, p99 {:.2} ms, max {:.0} ms",
+        ms(0.5),
+        ms(0.99),
+        latencies.max() as f64 / 1000.0
+    );
+    println!(
+        "failover    {:.0} ms from SIGKILL to the next acknowledged write (E = {} ms)",
+        failover.as_secs_f64() * 1000.0,
+        demo.election_timeout
+    );
     println!("retried     {refused} attempts refused, {lost} of unknown outcome");
     println!("held        {acknowledged} acknowledged SETs: every one is there, with its value");
-    println!("            {} counters stand where {increments} acknowledged and {unknown} unknown INCRs allow", load::COUNTERS);
-    println!("            three identical state machines: digest {} at index {}, {} keys", agreed.digest, agreed.applied, agreed.keys);
+    println!(
+        "            {} counters stand where {increments} acknowledged and {unknown} unknown INCRs allow",
+        load::COUNTERS
+    );
+    println!(
+        "            three identical state machines: digest {} at index {}, {} keys",
+        agreed.digest, agreed.applied, agreed.keys
+    );
     println!();
     Ok(())
 }

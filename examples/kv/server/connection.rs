@@ -28,6 +28,9 @@ use super::Shared;
 /// Output beyond this many bytes is written even if more is about to follow.
 const WRITE_AT_BYTES: usize = 16 << 10;
 
+/// With this many bytes unwritten no further request is taken. What is under way may add to them, up to the limit.
+const PAUSE_AT_BYTES: usize = 256 << 10;
+
 /// A connection, as the event loop and the callbacks of its requests share it.
 pub(crate) struct Connection {
     token: Token,
@@ -110,21 +113,25 @@ impl Connection {
         if queue.is_over() { Fate::Over } else { Fate::Stays }
     }
 
-    /// Whether one more request may be taken. If not, the event loop is told when it may.
+    /// Whether one more request may be taken. If not, the event loop is told when it may, by the socket if that is what
+    /// is full.
     pub(crate) fn has_room(&self) -> bool {
         let mut queue = self.queue.lock();
+        if queue.unwritten() >= PAUSE_AT_BYTES {
+            self.write(&mut queue);
+        }
         let limits = &self.shared.limits;
         queue.held_back = queue.places.len() >= limits.pipeline || queue.request_bytes >= limits.pipeline_bytes;
-        !queue.held_back
+        !queue.held_back && !queue.broken && queue.unwritten() < PAUSE_AT_BYTES
     }
 
     /// A request that is answered already.
-    pub(crate) fn answer(&self, protocol: Protocol, reply: Reply) {
+    pub(crate) fn answer(&self, protocol: Protocol, request_bytes: usize, reply: Reply) {
         let mut queue = self.queue.lock();
         if queue.places.is_empty() {
             reply.encode(protocol, &mut queue.output);
         } else {
-            queue.places.push_back(Place { protocol, request_bytes: 0, state: State::Answered(reply) });
+            queue.push(Place { protocol, request_bytes, state: State::Answered(reply) });
         }
     }
 
@@ -203,10 +210,10 @@ impl Connection {
         }
         // With more answers to come, most likely from the same batch, one write for all of them is cheaper.
         let waiting = !queue.places.is_empty();
-        if !waiting || queue.output.len() - queue.written >= WRITE_AT_BYTES {
+        if !waiting || queue.unwritten() >= WRITE_AT_BYTES {
             self.write(&mut queue);
         }
-        let unwritten = waiting && queue.written < queue.output.len();
+        let unwritten = waiting && queue.unwritten() > 0;
         if unwritten || queue.is_over() {
             self.alert(&mut queue);
         }
@@ -231,7 +238,7 @@ impl Connection {
             } else if let State::Answered(reply) = place.state {
                 reply.encode(place.protocol, &mut queue.output);
             }
-            if queue.output.len() - queue.written > self.shared.limits.output_bytes {
+            if queue.unwritten() > self.shared.limits.output_bytes {
                 self.give_up(queue);
                 return;
             }
@@ -244,7 +251,7 @@ impl Connection {
     /// A client that does not read its answers is not waited for.
     fn give_up(&self, queue: &mut Queue) {
         self.write(queue);
-        if !queue.broken && queue.output.len() - queue.written > self.shared.limits.output_bytes {
+        if !queue.broken && queue.unwritten() > self.shared.limits.output_bytes {
             self.shared.counters.slow_clients.fetch_add(1, Ordering::Relaxed);
             queue.broken = true;
         }
@@ -280,6 +287,10 @@ impl Queue {
         number
     }
 
+    fn unwritten(&self) -> usize {
+        self.output.len() - self.written
+    }
+
     /// `None` once the connection is closed.
     fn place(&mut self, number: u64) -> Option<&mut Place> {
         let offset = usize::try_from(number.checked_sub(self.first)?).ok()?;
@@ -287,7 +298,7 @@ impl Queue {
     }
 
     fn is_over(&self) -> bool {
-        self.broken || (self.closing && self.places.is_empty() && self.written == self.output.len())
+        self.broken || (self.closing && self.places.is_empty() && self.unwritten() == 0)
     }
 
     /// Room for more than a request or two, lest the event loop be called for each.

@@ -210,7 +210,7 @@ struct Client {
     input: BytesMut,
     session: Session,
     /// Taken from the input, but not to be started yet.
-    held: Option<(Request, usize)>,
+    held: Option<Held>,
     /// The socket may have more.
     readable: bool,
     /// Nothing comes behind what the socket has, so no event announces its end again: it is read to the end.
@@ -218,6 +218,9 @@ struct Client {
     /// No more requests are taken.
     ended: bool,
 }
+
+/// A request, or why it is none, and its length in bytes.
+type Held = (Result<Request, Reply>, usize);
 
 impl EventLoop {
     fn run(mut self) {
@@ -364,32 +367,35 @@ impl EventLoop {
     /// Starts the requests that the input holds, until there is none or one has to wait.
     fn take_requests(&mut self, client: &mut Client) {
         while !client.ended && client.connection.has_room() {
-            let Some((request, bytes)) = self.next_request(client) else { return };
-            if let Err(request) = self.begin(client, request, bytes) {
-                client.held = Some((request, bytes));
+            let Some((request, bytes)) = client.held.take().or_else(|| self.next_request(client)) else { return };
+            let begun = match request {
+                Ok(request) => self.begin(client, request, bytes),
+                Err(refusal) => {
+                    client.answer(bytes, refusal);
+                    Ok(())
+                }
+            };
+            if let Err(request) = begun {
+                client.held = Some((Ok(request), bytes));
                 return;
             }
         }
     }
 
-    fn next_request(&self, client: &mut Client) -> Option<(Request, usize)> {
-        if let Some(held) = client.held.take() {
-            return Some(held);
-        }
-        loop {
-            let arguments = match client.parser.next(&mut client.input) {
-                Ok(arguments) => arguments?,
-                Err(error) => {
-                    self.shared.counters.protocol_errors.fetch_add(1, Ordering::Relaxed);
-                    client.answer(Reply::error(format!("ERR Protocol error: {error}")));
-                    client.end();
-                    return None;
-                }
-            };
-            self.shared.counters.commands.fetch_add(1, Ordering::Relaxed);
-            match command::parse(&arguments, self.shared.limits.key_bytes) {
-                Ok(request) => return Some((request, arguments.iter().map(Bytes::len).sum())),
-                Err(refusal) => client.answer(refusal),
+    /// The next request of the input and its length in bytes, if there is one.
+    fn next_request(&self, client: &mut Client) -> Option<Held> {
+        match client.parser.next(&mut client.input) {
+            Ok(arguments) => {
+                let arguments = arguments?;
+                self.shared.counters.commands.fetch_add(1, Ordering::Relaxed);
+                let request = command::parse(&arguments, self.shared.limits.key_bytes);
+                Some((request, arguments.iter().map(Bytes::len).sum()))
+            }
+            Err(error) => {
+                self.shared.counters.protocol_errors.fetch_add(1, Ordering::Relaxed);
+                client.answer(0, Reply::error(format!("ERR Protocol error: {error}")));
+                client.end();
+                None
             }
         }
     }
@@ -409,7 +415,7 @@ impl EventLoop {
             Request::Local(local) => {
                 let quits = local == Local::Quit;
                 let reply = client.session.answer(local, &self.shared);
-                client.answer(reply);
+                client.answer(bytes, reply);
                 if quits {
                     client.end();
                 }
@@ -422,7 +428,7 @@ impl EventLoop {
         let (length, limit) = (operation.encoded_len(), self.shared.limits.command_bytes);
         if length > limit {
             let text = format!("ERR the command has {length} bytes, the limit is {limit}; not executed");
-            client.answer(Reply::error(text));
+            client.answer(bytes, Reply::error(text));
             return Ok(());
         }
         let Some(number) = client.connection.wait_for_write(client.session.protocol, bytes) else {
@@ -463,7 +469,7 @@ impl EventLoop {
     /// Counting every pair takes a while, so a thread does it; one at a time.
     fn count_digest(&self, client: &Client) {
         if self.shared.counting.swap(true, Ordering::AcqRel) {
-            client.answer(Reply::error("BUSY a digest is being counted; try again later"));
+            client.answer(0, Reply::error("BUSY a digest is being counted; try again later"));
             return;
         }
         let number = client.connection.wait(client.session.protocol, 0);
@@ -484,8 +490,8 @@ impl EventLoop {
 }
 
 impl Client {
-    fn answer(&self, reply: Reply) {
-        self.connection.answer(self.session.protocol, reply);
+    fn answer(&self, request_bytes: usize, reply: Reply) {
+        self.connection.answer(self.session.protocol, request_bytes, reply);
     }
 
     /// No more requests; what is under way is still answered.

@@ -276,6 +276,21 @@ fn a_client_that_does_not_read_is_closed_and_counted() {
 }
 
 #[test]
+fn a_client_that_reads_late_is_waited_for() {
+    let (_, server) = start(true);
+    let mut talk = Talk::to(&server);
+    let text = "t".repeat(10_000);
+    let echo = format!("*2\r\n$4\r\nECHO\r\n$10000\r\n{text}\r\n");
+    let mut writer = Talk(talk.0.try_clone().unwrap());
+    let writing = std::thread::spawn(move || (0..2_000).for_each(|_| writer.say(&echo)));
+    // The answers are many times what the server would keep.
+    std::thread::sleep(Duration::from_millis(100));
+    let answer = format!("$10000\r\n{text}\r\n");
+    (0..2_000).for_each(|_| talk.hears(&answer));
+    writing.join().unwrap();
+}
+
+#[test]
 fn answers_too_large_are_refused_and_commands_too_large_not_proposed() {
     let (_, server) = start(true);
     let mut talk = Talk::to(&server);
