@@ -12,19 +12,26 @@
 mod apply;
 mod clock;
 pub mod driver;
+mod engine;
+mod entropy;
 mod error;
+mod group;
 mod hosted;
 mod inbox;
 mod load;
+mod node_error;
 mod persist;
 mod queue;
 mod reply;
 mod shard;
+mod stores;
 mod threads;
 mod ticket;
 mod timer;
 
 pub use error::{Interruption, ProposalError, ReadError};
+pub use group::{Consistency, Group};
 pub use inbox::InboxLimits;
+pub use node_error::{EngineError, GroupError, ShutdownError, StoresError};
 pub use reply::{Answer, Proposer, ReadReply, Reader, Reply};
 pub use ticket::{Applied, Outcome, ReadTicket, Ticket};

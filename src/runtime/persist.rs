@@ -56,7 +56,10 @@ impl Persist {
     pub(super) fn found(&self, group: GroupId, write: Write) -> channel::Receiver<bool> {
         let (durable, wait) = channel::bounded(1);
         self.founders.lock().insert(group, durable);
-        self.queue.push((group, write));
+        if !self.queue.push((group, write)) {
+            // Nobody is left to answer: disconnect.
+            self.founders.lock().remove(&group);
+        }
         wait
     }
 
