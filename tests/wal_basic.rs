@@ -1,6 +1,7 @@
 //! The write-ahead log on real files: what is appended is read back, by readers and by the next opening.
 
 #![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program, its helpers included")]
 
 #[path = "support/wal_fixture.rs"]
 mod fixture;
@@ -20,7 +21,7 @@ use model::Model;
 use simfs::Rng;
 use tenure::log::{EntryKind, Write};
 use tenure::types::{EntryId, GroupId, Index};
-use tenure::wal::{self, Batch, Inconsistency, RealFs, Recovered, Wal, WalConfig, WalError};
+use tenure::wal::{self, Batch, Damage, Inconsistency, RealFs, Recovered, Wal, WalConfig, WalError};
 
 const G1: GroupId = GroupId(1);
 const G2: GroupId = GroupId(2);
@@ -89,6 +90,60 @@ fn a_directory_must_be_founded_and_is_locked_while_open() {
     assert!(matches!(second, WalError::Locked { .. }), "{second}");
     drop(wal);
     open(dir.path());
+}
+
+#[test]
+fn a_directory_is_founded_once() {
+    let dir = founded();
+    let (mut wal, _) = open(dir.path());
+    assert!(matches!(wal::found(&RealFs, dir.path(), &identity()), Err(WalError::Locked { .. })));
+    wal.append(&[(G1, founding())]).unwrap();
+    drop(wal);
+    let again = wal::found(&RealFs, dir.path(), &identity()).unwrap_err();
+    assert!(again.to_string().contains("n1 of cluster test"), "{again}");
+
+    let path = dir.path().join("identity");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let damaged = wal::identity(&RealFs, dir.path());
+    assert!(matches!(damaged, Err(WalError::Damaged { damage: Damage::Identity, .. })));
+    assert!(matches!(wal::found(&RealFs, dir.path(), &identity()), Err(WalError::AlreadyFounded { .. })));
+
+    std::fs::remove_file(&path).unwrap();
+    let lost = wal::found(&RealFs, dir.path(), &identity());
+    assert!(matches!(lost, Err(WalError::AlreadyFounded { .. })), "a new identity would forget the votes in the log");
+}
+
+/// Bytes that rot while the log is open are seen by the read that wants them; other entries are still read.
+#[test]
+fn every_read_checks_its_bytes() {
+    let dir = founded();
+    let (mut wal, _) = open(dir.path());
+    wal.append(&[(G1, founding()), (G1, write(&[(2, 1), (3, 1), (4, 1)]))]).unwrap();
+    let path = dir.path().join("wal-00000000000000000002.seg");
+    let clean = std::fs::read(&path).unwrap();
+    let rotten = command(3, 1);
+    let at = clean.windows(rotten.len()).position(|bytes| bytes == rotten).unwrap();
+    let flip = |at: usize| {
+        let mut bytes = clean.clone();
+        bytes[at] ^= 4;
+        std::fs::write(&path, bytes).unwrap();
+    };
+    flip(at);
+    let read = |first, last| wal.reader().read(G1, Index(first), Index(last), 1 << 20);
+    let hole = Damage::Hole { group: G1, entry: EntryId::new(3, 1) };
+    match read(2, 4) {
+        Err(WalError::Damaged { file, offset, damage }) => {
+            assert_eq!((file, offset, damage), (path.clone(), at as u64, hole))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(read(4, 4).unwrap()[0].payload, command(4, 1));
+    assert_eq!(read(1, 2).unwrap().len(), 2);
+    // The table of lengths: nothing of the run can be found without it.
+    flip(4096 + 48 + 40 + 40 + 12 + 40 + 1);
+    assert!(matches!(read(4, 4), Err(WalError::Damaged { .. })));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! and at most those that had been begun; a second recovery gives the same; and the log can be written on.
 
 #![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program, its helpers included")]
 
 #[path = "support/wal_fixture.rs"]
 mod fixture;

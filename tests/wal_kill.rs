@@ -1,6 +1,7 @@
 //! A real process, killed at any time: whatever it reported as synced is there afterwards.
 
 #![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program, its helpers included")]
 
 #[path = "support/wal_fixture.rs"]
 mod fixture;
