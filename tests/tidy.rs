@@ -35,8 +35,9 @@ fn every_rule_is_in_the_conformance_table_with_tests_that_exist() {
 }
 
 #[test]
-fn every_rule_named_in_the_code_is_explained_in_the_rules() {
-    let known = rows::explained(&Source::read("docs/rules.md"));
+fn every_rule_and_bug_named_in_the_code_is_explained() {
+    let mut known = rows::explained(&Source::read("docs/rules.md"));
+    known.append(&mut rows::explained(&Source::read("docs/bugs.md")));
     let code = ["src", "tests", "examples", "benches"].map(|directory| Source::under(directory, "rs"));
     tidy(code.iter().flatten().flat_map(|source| rows::unexplained(source, &known)).collect());
 }

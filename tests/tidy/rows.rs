@@ -2,11 +2,13 @@
 //!
 //! A rule has a name of a letter and two digits: `o12`, `l24`, `s05`, `r03`, `p07`. In the rules it opens a paragraph
 //! (`**o12 Title.** Text`); in the table it opens a line (``| o12 | `test_one` `test_two` | open: what it waits for |``).
+//! Bugs of others (`docs/bugs.md`) are named in the same way: `b35`, `c02`, `d07`; two may share a paragraph.
 
 use crate::source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 
-const FAMILIES: &str = "olsrp";
+const RULES: &str = "olsrp";
+const BUGS: &str = "bcd";
 
 /// One line of the conformance table.
 #[derive(Debug, Default)]
@@ -17,9 +19,10 @@ struct Line {
     open: Option<String>,
 }
 
-/// The rules that have a paragraph.
-pub(crate) fn explained(rules: &Source) -> BTreeSet<String> {
-    rules.text.lines().filter_map(|line| row_at(line.strip_prefix("**")?)).map(str::to_owned).collect()
+/// The rules or bugs that have a paragraph.
+pub(crate) fn explained(document: &Source) -> BTreeSet<String> {
+    let heads = document.text.lines().filter_map(|line| line.strip_prefix("**"));
+    heads.flat_map(|head| head.split(", ").map_while(row_at)).map(str::to_owned).collect()
 }
 
 /// Everything that is wrong between the rules, the table and the tests.
@@ -68,29 +71,31 @@ fn parse(table: &Source) -> (BTreeMap<String, Line>, Vec<String>) {
     (lines, findings)
 }
 
-/// Rules that the code names, in backticks or at the head of a test's name, but nobody explains.
+/// Rules and bugs that the code names, in backticks or at the head of a test's name, but nobody explains.
 pub(crate) fn unexplained(source: &Source, known: &BTreeSet<String>) -> Vec<String> {
     let quoted = source.text.lines().zip(1..).flat_map(|(line, number)| {
         line.split('`').skip(1).step_by(2).filter(|word| word.len() == 3).map(move |word| (number, word.to_owned()))
     });
-    let functions = source.functions().into_iter().map(|name| (0, name));
+    let functions = source.functions();
+    let functions = functions.iter().flat_map(|name| borne(name).map(|row| (0, row.to_owned())));
     let rows = quoted.chain(functions).filter_map(|(number, name)| Some((number, row_at(&name)?.to_owned())));
     let lost = rows.filter(|(_, row)| !known.contains(row));
-    lost.map(|(number, row)| format!("{}:{number}: `{row}` is not in docs/rules.md", source.path)).collect()
+    lost.map(|(number, row)| format!("{}:{number}: `{row}` is in neither docs/rules.md nor docs/bugs.md", source.path))
+        .collect()
 }
 
 /// The rule's name at the head of a text, if one stands there.
 fn row_at(text: &str) -> Option<&str> {
     let row = text.get(..3)?;
-    let named = row.starts_with(|c| FAMILIES.contains(c)) && row[1..].bytes().all(|byte| byte.is_ascii_digit());
+    let named = row.starts_with(|c| RULES.contains(c) || BUGS.contains(c))
+        && row[1..].bytes().all(|byte| byte.is_ascii_digit());
     let ends = !text[3..].starts_with(|c: char| c.is_alphanumeric());
     (named && ends).then_some(row)
 }
 
 /// The names at the head of a test's name: rules, and numbers of bugs (`s05_b20_match_never_goes_back`).
 fn borne(test: &str) -> impl Iterator<Item = &str> {
-    let numbered = |part: &&str| part.len() == 3 && part[1..].bytes().all(|byte| byte.is_ascii_digit());
-    test.split('_').take_while(numbered)
+    test.split('_').take_while(|part| part.len() == 3 && row_at(part).is_some())
 }
 
 fn quoted_names(cell: &str) -> Vec<String> {
@@ -101,11 +106,11 @@ fn quoted_names(cell: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const RULES: &str = "# Rules\n\n**o01 Start.** A node starts.\n\n**p16 Guard.** Suspend is seen.\n";
+    const TWO_RULES: &str = "# Rules\n\n**o01 Start.** A node starts.\n\n**p16 Guard.** Suspend is seen.\n";
 
     fn findings(table: &str, tests: &[&str]) -> Vec<String> {
         let tests = tests.iter().map(|test| (*test).to_owned()).collect();
-        conformance(&Source::planted("rules.md", RULES), &Source::planted("table.md", table), &tests)
+        conformance(&Source::planted("rules.md", TWO_RULES), &Source::planted("table.md", table), &tests)
     }
 
     #[track_caller]
@@ -137,9 +142,11 @@ mod tests {
 
     #[test]
     fn a_rule_nobody_explains_is_caught() {
-        let known = explained(&Source::planted("rules.md", RULES));
+        let known = explained(&Source::planted("rules.md", TWO_RULES));
         let named = |text: &str| unexplained(&Source::planted("src/a.rs", text), &known).len();
         assert_eq!(named("// see `o01` and `p16`, not `u16` nor `a01`\nfn o01_works() {}"), 0);
+        assert_eq!(named("fn o01_b35_works() {}"), 1);
+        assert_eq!(explained(&Source::planted("bugs.md", "**c01, d03 Two.** Of `b01`.")).len(), 2);
         assert_eq!(named("// see `o02`"), 1);
         assert_eq!(named("fn l77_works() {}"), 1);
         assert_eq!(named("fn p50() {} fn reads() {}"), 1);
