@@ -288,7 +288,7 @@ fn a_command_that_is_too_long_does_not_take_others_with_it() {
     let mut settings = settings(1);
     settings.limits.command_bytes = 10;
     let alone = alone_with(settings);
-    let commands = ["short", "much too long for it", "short"].map(Bytes::from).to_vec();
+    let commands = ["tiny", "much too long for it", "tiny"].map(Bytes::from).to_vec();
     let outcomes: Vec<_> = alone.group.propose_batch(commands).into_iter().map(|ticket| ticket.wait_long()).collect();
     assert!(outcomes[0].is_ok() && outcomes[2].is_ok(), "{outcomes:?}");
     assert_eq!(outcomes[1], Err(ProposalError::TooLarge { bytes: 20, limit: 10 }));

@@ -9,6 +9,7 @@ use crate::quorum::ConfigurationError;
 use crate::time::Duration;
 use crate::transport::tcp::TransportError;
 use crate::types::{GroupId, Index, NodeId};
+use crate::wal::WalError;
 
 /// A group could not be created or opened; nothing of it is running.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,27 @@ pub enum StoresError {
         /// The first bad line, from 1.
         line: usize,
     },
+}
+
+/// A node could not be founded or opened; nothing is running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A knob is out of bounds.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The directory: never founded, locked by another process, damaged, or out of reach.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// What is remembered of the peers.
+    #[error(transparent)]
+    Stores(#[from] StoresError),
+    /// The network or the threads.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The operating system gave no randomness.
+    #[error("no randomness for the store id: {0}")]
+    Entropy(#[source] io::Error),
 }
 
 /// The engine below a node could not be started; nothing is running.
