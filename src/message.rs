@@ -163,17 +163,26 @@ pub enum AppendOutcome {
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}->{} {} ", self.from, self.to, self.term)?;
-        match &self.body {
-            Body::PreVote(request) => write!(f, "PreVote {request:?}"),
-            Body::PreVoteResponse(response) => write!(f, "PreVoteResponse {response:?}"),
-            Body::Vote(request) => write!(f, "Vote {request:?}"),
-            Body::VoteResponse(response) => write!(f, "VoteResponse {response:?}"),
-            Body::AppendEntries(append) => {
-                write!(f, "Append {:?} commit {} {}", append.slice, append.commit, append.round)
-            }
-            Body::AppendResponse(response) => write!(f, "AppendResponse {response:?}"),
+        write!(f, "{}->{} {} {:?}", self.from, self.to, self.term, self.body)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PreVote(request) => write!(f, "PreVote {request:?}"),
+            Self::PreVoteResponse(response) => write!(f, "PreVoteResponse {response:?}"),
+            Self::Vote(request) => write!(f, "Vote {request:?}"),
+            Self::VoteResponse(response) => write!(f, "VoteResponse {response:?}"),
+            Self::AppendEntries(append) => write!(f, "Append {append:?}"),
+            Self::AppendResponse(response) => write!(f, "AppendResponse {response:?}"),
         }
+    }
+}
+
+impl fmt::Debug for AppendEntries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} commit {} {}", self.slice, self.commit, self.round)
     }
 }
 

@@ -89,3 +89,14 @@ pub struct ApplyCounters {
     /// Times an apply thread was woken from its sleep.
     pub wake_ups: u64,
 }
+
+impl std::ops::AddAssign for ApplyCounters {
+    fn add_assign(&mut self, other: Self) {
+        let Self { batches, commands, failed, reads_refused, wake_ups } = other;
+        self.batches += batches;
+        self.commands += commands;
+        self.failed += failed;
+        self.reads_refused += reads_refused;
+        self.wake_ups += wake_ups;
+    }
+}

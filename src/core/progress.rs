@@ -178,7 +178,8 @@ impl Progress {
         let unanswered = match &self.flow {
             Flow::Probe(probe) => *probe,
             Flow::Replicate => {
-                let answered = self.window.partition_point(|sent| Some(sent.stamp) <= self.echoed);
+                // An equal stamp may be that of another message of the same instant: it proves nothing.
+                let answered = self.window.partition_point(|sent| Some(sent.stamp) < self.echoed);
                 self.window.get(answered).copied()
             }
         };
@@ -280,9 +281,9 @@ mod tests {
         progress.sent(sent(5, 5, 10), at(10));
         progress.sent(sent(6, 1, 20), at(20));
         assert_eq!(progress.rpc_deadline(limit), Some(at(310)));
-        progress.heard(at(10), RoundId(1));
+        progress.heard(at(11), RoundId(1));
         assert_eq!(progress.rpc_deadline(limit), Some(at(320)));
-        progress.heard(at(20), RoundId(1));
+        progress.heard(at(21), RoundId(1));
         assert_eq!(progress.rpc_deadline(limit), None);
     }
 

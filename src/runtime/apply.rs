@@ -108,6 +108,8 @@ impl<S: StateMachine> Applier<S> {
             self.answer_reads(&mut backlog);
         }
         drop_quietly(self.machine);
+        // Dropping what is left tells everybody in it that the node was shut down.
+        drop((backlog, self.queue.jobs.drain()));
     }
 
     /// Applies everything in the backlog, call by call, and reports each.
@@ -212,6 +214,7 @@ fn refuse_all(queue: &ApplyQueue, backlog: Backlog) {
         }
         late.refuse();
     }
+    drop(queue.jobs.drain());
 }
 
 /// A state machine that panics while it is dropped must not end its thread before everybody was told.

@@ -9,7 +9,7 @@ use super::error::{Interruption, ProposalError, ReadError};
 use super::reply::{Answer, ReadReply, Reply};
 use crate::config::CoreConfig;
 use crate::core::{
-    Core, CoreStatus, Event, Fatal, Input, Output, Proposed, ReadAnswer, ReadId, Restored, RoleKind, StartError,
+    Core, CoreStatus, Event, Input, Output, Proposed, ReadAnswer, ReadId, Restored, RoleKind, StartError,
 };
 use crate::log::Entry;
 use crate::message::Message;

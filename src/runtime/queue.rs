@@ -34,12 +34,17 @@ impl<T> Queue<T> {
         Self { state: Mutex::new(state), filled: Condvar::new() }
     }
 
-    pub(super) fn push(&self, item: T) {
+    /// Adds `item` at the end. `false`: the queue is closed, the item is dropped.
+    pub(super) fn push(&self, item: T) -> bool {
         let mut state = self.state.lock();
-        if !state.closed {
-            state.items.push(item);
-            state.wake_ups += u64::from(self.filled.notify_one());
+        if state.closed {
+            // Dropping may run a caller's code.
+            drop(state);
+            return false;
         }
+        state.items.push(item);
+        state.wake_ups += u64::from(self.filled.notify_one());
+        true
     }
 
     /// Moves everything out of `items` to the end of the queue. A closed queue drops it.

@@ -31,6 +31,7 @@ use crate::core::{Event, Load};
 use crate::log::Write;
 use crate::message::Message;
 use crate::metrics::EnteringCounters;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, Weak};
 use crate::transport::{Inbound, Transport};
 use crate::types::{GroupId, Index};
@@ -45,6 +46,7 @@ pub(super) struct Entrance {
     pub(super) alarm: Alarm,
     pub(super) clock: Clock,
     logger: Logger,
+    rounds: AtomicU64,
 }
 
 /// What the lock protects.
@@ -53,7 +55,18 @@ pub(super) struct Held {
     pub(super) outbox: Outbox,
     /// Reused from round to round.
     inputs: Vec<ShardInput>,
-    rounds: u64,
+    /// No group is opened any more.
+    pub(super) shut_down: bool,
+}
+
+impl Held {
+    /// Ends a group: whoever waits is told that the node was shut down, its apply thread ends.
+    pub(super) fn close_group(&mut self, group: GroupId) {
+        self.shard.close(group, &mut self.outbox);
+        if let Some(queue) = self.outbox.groups.remove(&group) {
+            queue.close();
+        }
+    }
 }
 
 /// Where the effects of a shard go. Nothing here blocks: sending takes what the sockets take, the queues are pushed to.
@@ -86,8 +99,8 @@ impl Entrance {
             writes: Vec::new(),
             aftermath: Aftermath::default(),
         };
-        let held = Held { shard: Shard::new(), outbox, inputs: Vec::new(), rounds: 0 };
-        Self { inbox, held: Mutex::new(held), alarm: Alarm::default(), clock: Clock, logger }
+        let held = Held { shard: Shard::new(), outbox, inputs: Vec::new(), shut_down: false };
+        Self { inbox, held: Mutex::new(held), alarm: Alarm::default(), clock: Clock, logger, rounds: AtomicU64::new(0) }
     }
 
     /// Brings proposals and reads in. Returns those that were not taken, unanswered.
@@ -134,6 +147,16 @@ impl Entrance {
         result
     }
 
+    /// Looks at the shard, under its lock.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Shard) -> T) -> T {
+        let seen = look(&self.held.lock().shard);
+        // Somebody may have failed to get the lock meanwhile and left an input behind.
+        if !self.inbox.is_empty() {
+            self.enter();
+        }
+        seen
+    }
+
     /// Lets no client in any more.
     pub(super) fn close(&self) {
         self.inbox.close();
@@ -144,15 +167,15 @@ impl Entrance {
     }
 
     pub(super) fn entering_counters(&self) -> EnteringCounters {
-        let rounds = self.held.lock().rounds;
+        let rounds = self.rounds.load(Ordering::Relaxed);
         let (deadlines, relieved) = self.alarm.counters();
         EnteringCounters { rounds, deadlines, relieved }
     }
 
     fn round(&self, held: &mut Held) {
-        let Held { shard, outbox, inputs, rounds } = held;
+        let Held { shard, outbox, inputs, .. } = held;
         let mut now = || self.clock.now();
-        *rounds += 1;
+        self.rounds.fetch_add(1, Ordering::Relaxed);
         self.inbox.take(inputs);
         for input in inputs.drain(..) {
             shard.handle(&mut now, input, outbox);
@@ -256,7 +279,8 @@ struct Inside;
 
 impl Inside {
     fn step_in() -> Option<Self> {
-        (!INSIDE.replace(true)).then_some(Self)
+        // Not `then_some`: it would make one, and drop it again, in either case.
+        (!INSIDE.replace(true)).then(|| Self)
     }
 }
 

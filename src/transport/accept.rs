@@ -14,6 +14,7 @@ use std::os::fd::AsFd as _;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::batch::Batch;
 use super::dial::read_some;
 use super::socket::{self, Interest, Waker};
 use super::tcp::Context;
@@ -22,8 +23,6 @@ use crate::message::Message;
 use crate::sync::{Arc, Mutex};
 use crate::types::NodeId;
 use crate::wire::DecodeError;
-use crate::wire::codec;
-use crate::wire::frame::{self, FrameKind, Front};
 use crate::wire::handshake::{self, Answer, Hello, Parsed, Refused};
 
 /// Bytes asked for in one read.
@@ -154,7 +153,7 @@ impl Listener {
         let socket = Arc::new(socket);
         let mut state = self.state.lock();
         let limits = &self.context.limits;
-        if state.closed || state.connections.len() >= limits.connections || state.handshakes() >= limits.handshakes {
+        if state.closed || state.open() >= limits.connections || state.handshakes() >= limits.handshakes {
             state.stats.turned_away += 1;
             return Ok(());
         }
@@ -172,15 +171,15 @@ impl Listener {
     /// A reader thread.
     fn serve(&self, id: u64, socket: &TcpStream, address: SocketAddr, inbound: &dyn Inbound) {
         let _over = Over { listener: self, id };
-        match self.welcome(socket) {
+        match self.meet(socket) {
             Err(error) => self.note_refused(address, &error),
-            Ok(peer) => {
+            Ok((peer, answer)) => {
                 if !self.admit(id, peer) {
                     return;
                 }
                 slog::info!(self.context.logger, "accepted"; "peer" => %peer, "address" => %address);
-                (self.on_peer)(peer);
-                if let Err(error) = self.read(socket, peer, inbound) {
+                if let Err(error) = self.welcome(socket, peer, &answer).and_then(|()| self.read(socket, peer, inbound))
+                {
                     self.note_ended(peer, &error);
                 }
             }
@@ -188,8 +187,9 @@ impl Listener {
         let _ = socket.shutdown(Shutdown::Both);
     }
 
-    /// The acceptor's half of the handshake.
-    fn welcome(&self, mut socket: &TcpStream) -> Result<NodeId, Ended> {
+    /// The acceptor's half of the handshake, up to the answer if it is a good one: the peer is admitted first, so that
+    /// it counts as connected when it hears that it is.
+    fn meet(&self, mut socket: &TcpStream) -> Result<(NodeId, Answer), Ended> {
         let limits = &self.context.limits;
         let deadline = Instant::now() + limits.handshake_timeout;
         socket::tune(socket, limits.dead_after)?;
@@ -212,17 +212,21 @@ impl Listener {
                 }
             }
         };
-        let answer = match self.judge(&hello) {
-            Ok(version) => Answer::Accepted { version, store: self.context.identity.store },
+        match self.judge(&hello) {
+            Ok(version) => Ok((hello.from, Answer::Accepted { version, store: self.context.identity.store })),
             Err(reason) => {
                 // Best effort: it is refused whether it hears so or not.
                 let _ = socket.write_all(&Answer::Refused(reason.clone()).encode());
-                return Err(Ended::Refused(Box::new(hello), reason));
+                Err(Ended::Refused(Box::new(hello), reason))
             }
-        };
+        }
+    }
+
+    fn welcome(&self, mut socket: &TcpStream, peer: NodeId, answer: &Answer) -> Result<(), Ended> {
         socket.write_all(&answer.encode())?;
         socket.set_read_timeout(None)?;
-        Ok(hello.from)
+        (self.on_peer)(peer);
+        Ok(())
     }
 
     fn judge(&self, hello: &Hello) -> Result<u32, Refused> {
@@ -356,6 +360,10 @@ impl Listener {
 }
 
 impl State {
+    fn open(&self) -> usize {
+        self.connections.values().filter(|connection| !connection.over).count()
+    }
+
     fn handshakes(&self) -> usize {
         self.connections.values().filter(|connection| connection.peer.is_none() && !connection.over).count()
     }
@@ -373,35 +381,5 @@ impl Drop for Over<'_> {
             connection.over = true;
         }
         self.listener.waker.wake();
-    }
-}
-
-/// All whole frames at the front of a buffer.
-#[derive(Default)]
-struct Batch {
-    messages: Vec<Message>,
-    /// Messages and frames that this version does not know.
-    unknown: u64,
-    /// Bytes of the buffer that are done with.
-    used: usize,
-}
-
-impl Batch {
-    /// Decodes every whole frame; says how long the buffer must be for the next one.
-    fn decode(&mut self, bytes: &[u8], limit: usize) -> Result<usize, DecodeError> {
-        loop {
-            let front = frame::front(&bytes[self.used..], limit)?;
-            match front {
-                Front::Partial { needed } => return Ok(needed),
-                Front::Frame { kind, body } if kind == FrameKind::Messages as u8 => {
-                    self.unknown += codec::decode_body(body, &mut self.messages)?;
-                }
-                Front::Frame { kind, .. } if kind == FrameKind::Hello as u8 || kind == FrameKind::Answer as u8 => {
-                    return Err(DecodeError::FrameKind(kind));
-                }
-                Front::Frame { .. } => self.unknown += 1,
-            }
-            self.used += front.frame_bytes();
-        }
     }
 }

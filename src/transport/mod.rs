@@ -12,7 +12,10 @@
 //! to it can speak as any node. Keep it on a private network.
 
 mod accept;
+mod backoff;
+mod batch;
 pub mod channel;
+mod config;
 mod dial;
 mod peer;
 mod socket;
@@ -24,8 +27,9 @@ use crate::message::Message;
 use crate::types::{NodeId, StoreId};
 
 pub use channel::{ChannelNetwork, ChannelTransport};
+pub use config::{LocalIdentity, TcpConfig, TcpLimits};
 pub use dial::DialError;
-pub use tcp::{LocalIdentity, Tcp, TcpConfig, TcpLimits, TransportError};
+pub use tcp::{Tcp, TransportError};
 
 /// Sends messages to other nodes.
 pub trait Transport: Send + Sync + 'static {

@@ -17,10 +17,8 @@ use std::net::TcpStream;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{RngExt as _, SeedableRng as _};
-
 use super::PeerStats;
+use super::backoff::Backoff;
 use super::dial::{self, DialError};
 use super::socket::{self, Interest, Sent, Waker};
 use super::tcp::Context;
@@ -180,11 +178,11 @@ impl Peer {
         slog::info!(self.context.logger, "connected"; "peer" => %self.node, "address" => address);
     }
 
-    /// Watches over the connection until it ends; says why.
+    /// Watches over the connection until it ends; says why. A peer that takes nothing for `dead_after` is noticed by the
+    /// operating system (see [`socket::tune`]), which then fails the socket.
     fn tend(&self, socket: &TcpStream, epoch: u64) -> Option<String> {
-        let mut stalled = Stall::default();
         loop {
-            let (blocked, sent) = {
+            let blocked = {
                 let link = self.link.lock();
                 if link.closed || link.epoch != epoch {
                     return None;
@@ -192,13 +190,11 @@ impl Peer {
                 if link.broken.is_some() {
                     return link.broken.clone();
                 }
-                (link.blocked, link.stats.sent_bytes)
+                link.blocked
             };
             let interest = if blocked { Interest::ReadOrWrite } else { Interest::Read };
-            let deadline = stalled.deadline(blocked, sent, self.context.limits.dead_after);
-            match socket::wait(&self.waker, Some((socket.as_fd(), interest)), deadline) {
+            match socket::wait(&self.waker, Some((socket.as_fd(), interest)), None) {
                 Err(error) => return Some(format!("waiting for the socket: {error}")),
-                Ok(ready) if ready.timed_out() => return Some("the peer has stopped reading".into()),
                 Ok(ready) if ready.readable => return Some(ended(socket)),
                 Ok(ready) if ready.writable && blocked => {
                     let mut link = self.link.lock();
@@ -311,7 +307,7 @@ impl Link {
     }
 
     /// Queues a frame, or drops and counts it.
-    fn push(&mut self, frame: Frame, limits: &super::tcp::TcpLimits) {
+    fn push(&mut self, frame: Frame, limits: &super::TcpLimits) {
         let stats = &mut self.stats;
         let fits = stats.queued_messages + frame.messages <= limits.queue_messages
             && stats.queued_bytes + frame.bytes.len() <= limits.queue_bytes;
@@ -356,80 +352,9 @@ fn ended(socket: &TcpStream) -> String {
     }
 }
 
-/// Finds out that a full socket has not moved for too long.
-#[derive(Default)]
-struct Stall {
-    since: Option<(u64, Instant)>,
-}
-
-impl Stall {
-    /// Until when to wait for room; `None` while there is no need for any.
-    fn deadline(&mut self, blocked: bool, sent_bytes: u64, patience: Duration) -> Option<Instant> {
-        if !blocked {
-            self.since = None;
-            return None;
-        }
-        let since = match self.since {
-            Some((sent, since)) if sent == sent_bytes => since,
-            _ => Instant::now(),
-        };
-        self.since = Some((sent_bytes, since));
-        Some(since + patience)
-    }
-}
-
-/// How long to wait before the next attempt: doubling, between half of it and all of it, so that nodes that lost each
-/// other at the same time do not come back at the same time.
-struct Backoff {
-    pause: Duration,
-    min: Duration,
-    max: Duration,
-    random: Xoshiro256PlusPlus,
-}
-
-impl Backoff {
-    fn new(context: &Context, peer: NodeId) -> Self {
-        let seed = context.identity.store.0 as u64 ^ context.identity.node.0.rotate_left(32) ^ peer.0;
-        let (min, max) = (context.limits.backoff_min, context.limits.backoff_max);
-        Self { pause: min, min, max, random: Xoshiro256PlusPlus::seed_from_u64(seed) }
-    }
-
-    /// A connection that lasted starts the count anew; one that ended at once is as good as none.
-    fn connected_for(&mut self, time: Duration) {
-        if time >= self.pause {
-            self.pause = self.min;
-        }
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(self.max);
-        pause.mul_f64(self.random.random_range(0.5..=1.0))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::tcp::tests::context;
-
-    #[test]
-    fn backoff_doubles_up_to_its_limit_and_starts_anew_after_a_connection_that_lasted() {
-        let context = context();
-        let mut backoff = Backoff::new(&context, NodeId(2));
-        let (min, max) = (context.limits.backoff_min, context.limits.backoff_max);
-        let mut expected = min;
-        for _ in 0..20 {
-            let pause = backoff.next();
-            assert!(pause >= expected / 2 && pause <= expected, "{pause:?} of {expected:?}");
-            expected = (expected * 2).min(max);
-        }
-        assert_eq!(expected, max);
-        backoff.connected_for(Duration::ZERO);
-        assert!(backoff.next() >= max / 2);
-        backoff.connected_for(max);
-        assert!(backoff.next() <= min);
-    }
 
     #[test]
     fn bytes_that_left_take_their_frames_along() {
@@ -443,15 +368,5 @@ mod tests {
         link.sent(1);
         assert_eq!((link.front_sent, link.queue.len(), link.stats.queued_bytes), (0, 0, 0));
         assert_eq!(link.stats.sent_messages, 3);
-    }
-
-    #[test]
-    fn a_socket_that_moves_is_not_stalled() {
-        let mut stall = Stall::default();
-        assert_eq!(stall.deadline(false, 0, Duration::ZERO), None);
-        let first = stall.deadline(true, 0, Duration::ZERO);
-        assert_eq!(stall.deadline(true, 0, Duration::ZERO), first);
-        std::thread::sleep(Duration::from_millis(2));
-        assert!(stall.deadline(true, 1, Duration::ZERO) > first);
     }
 }

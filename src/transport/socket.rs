@@ -118,8 +118,9 @@ pub(super) fn connected(socket: &TcpStream) -> io::Result<()> {
     Ok(sockopt::socket_error(socket)??)
 }
 
-/// No waiting to fill packets, and a peer that vanished without a word is noticed after about `dead_after`, whether
-/// bytes are on their way or not.
+/// No waiting to fill packets, and the socket fails when its peer has been dead for about `dead_after`: nothing answers
+/// the probes of an idle connection, or bytes on their way are not taken (`TCP_USER_TIMEOUT`, which also counts the
+/// time for which a peer that lives keeps its window shut).
 pub(super) fn tune(socket: &TcpStream, dead_after: Duration) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let probe = (dead_after / 4).max(Duration::from_secs(1));

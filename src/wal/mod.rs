@@ -1,1 +1,47 @@
-//! (being written)
+//! The write-ahead log: one append-only stream per directory, shared by all groups on it (dissertation §10.1 asks for
+//! batched disk writes, §3.8 for what must be durable).
+//!
+//! One write and one fdatasync per batch, however many groups are in it. Term, vote and longest promise live in the
+//! same stream as the entries, so a write of both is one atomic thing. The commit index is not stored: a restarted
+//! node learns it again from its leader.
+//!
+//! The stream is cut into segments, files that are zero-filled before use. A batch carries its number and the number of
+//! the last batch that was durable when it was written. So a batch that cannot be read is either followed by evidence
+//! that it had been durable, and then it is *damage* and the log refuses to open and names the place; or it is not, and
+//! then it is a *torn write* that nobody was told of, and the log ends before it.
+//!
+//! - [`found`], [`identity`]: who a directory belongs to
+//! - [`Wal`]: open, append, sync; [`Batch`] collects what to append
+//! - [`WalReader`]: entries back from disk, from any thread, checksums checked in every read
+//! - [`Fs`]: the door to the file system, so that tests can put a simulated disk behind it
+//!
+//! `docs/format-wal.md` draws every byte.
+//!
+//! Not there yet: giving space back (snapshots compact the log), healing damaged entries from peers, going on when the
+//! disk is full.
+
+mod batch;
+mod codec;
+mod config;
+mod error;
+mod fs;
+mod identity;
+mod index;
+mod reader;
+mod record;
+mod recovery;
+mod scan;
+mod segment;
+mod spare;
+mod stream;
+mod tail;
+mod window;
+
+pub use batch::Batch;
+pub use config::WalConfig;
+pub use error::{Damage, Inconsistency, Proof, WalError};
+pub use fs::{File, Fs, Lock, RealFs};
+pub use identity::{Identity, found, identity};
+pub use reader::WalReader;
+pub use recovery::{Recovered, RecoveredGroup, TornTail};
+pub use stream::Wal;

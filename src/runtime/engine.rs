@@ -1,0 +1,218 @@
+//! The engine room of a node: the shard and its threads, over any log device and any transport.
+//!
+//! Threads: one timer, one for the log, one for loads, one per group that applies; beside them the transport's. Each is
+//! registered, so that a shutdown can end and join all of them (row `l01`).
+
+use slog::{Logger, warn};
+use std::fmt::Display;
+use std::time::Instant as Stopwatch;
+
+use super::apply::{Applier, ApplyQueue};
+use super::entropy;
+use super::group::Group;
+use super::inbox::{Inbox, InboxLimits};
+use super::load::{self, LoadQueue};
+use super::node_error::{EngineError, GroupError, ShutdownError};
+use super::persist::{Device, Persist, PersistThread};
+use super::queue::Queue;
+use super::shard::{Entrance, Letterbox};
+use super::threads::Threads;
+use super::{driver::ShardInput, timer};
+use crate::config::{CoreConfig, Limits, Timing};
+use crate::core::{Load, Restored, StartError};
+use crate::log::Entry;
+use crate::metrics::{ApplyCounters, NodeMetrics};
+use crate::quorum::Configuration;
+use crate::state_machine::StateMachine;
+use crate::sync::{Arc, Mutex};
+use crate::time::Duration;
+use crate::transport::{Inbound, Transport};
+use crate::types::{GroupId, NodeId};
+
+/// What an engine needs to know.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) id: NodeId,
+    pub(super) timing: Timing,
+    pub(super) limits: Limits,
+    pub(super) inbox: InboxLimits,
+    pub(super) batch_bytes: usize,
+    pub(super) logger: Logger,
+}
+
+impl Settings {
+    fn core_config(&self, group: GroupId, seed: u64) -> CoreConfig {
+        let mut config = CoreConfig::new(self.id, group, seed);
+        config.timing = self.timing.clone();
+        config.limits = self.limits.clone();
+        config
+    }
+}
+
+pub(super) struct Engine {
+    settings: Settings,
+    entrance: Arc<Entrance>,
+    persist: Arc<Persist>,
+    loads: Arc<LoadQueue>,
+    transport: Arc<dyn Transport>,
+    threads: Threads,
+    /// Every group opened here, for its counters.
+    queues: Mutex<Vec<Arc<ApplyQueue>>>,
+}
+
+impl Engine {
+    /// Starts the threads over `device`; `read` brings old entries back; `connect` joins the network, delivering to
+    /// what it is given. Nothing is sent before a group is opened.
+    pub(super) fn start<D, E>(
+        settings: Settings,
+        device: D,
+        read: impl Fn(GroupId, &Load) -> Result<Vec<Entry>, E> + Send + 'static,
+        connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, EngineError>,
+    ) -> Result<Self, EngineError>
+    where
+        D: Device + 'static,
+        E: Display,
+    {
+        let core = settings.core_config(GroupId(0), 0);
+        core.validate()?;
+        for warning in core.warnings() {
+            warn!(settings.logger, "{}", warning);
+        }
+        let persist = Arc::new(Persist::new());
+        let loads = Arc::new(Queue::new());
+        let inbox = Inbox::new(settings.inbox);
+        let entrance = Arc::new(Entrance::new(inbox, persist.clone(), loads.clone(), settings.logger.clone()));
+        let transport = connect(Arc::new(Letterbox(Arc::downgrade(&entrance))))?;
+        entrance.administer(|held, _| held.outbox.transport = Some(transport.clone()));
+        let (threads, queues) = (Threads::default(), Mutex::default());
+        let engine = Self { settings, entrance, persist, loads, transport, threads, queues };
+        engine.spawn_threads(device, read).inspect_err(|_| drop(engine.shutdown(Duration::MAX)))?;
+        Ok(engine)
+    }
+
+    fn spawn_threads<D, E>(
+        &self,
+        device: D,
+        read: impl Fn(GroupId, &Load) -> Result<Vec<Entry>, E> + Send + 'static,
+    ) -> Result<(), EngineError>
+    where
+        D: Device + 'static,
+        E: Display,
+    {
+        let Settings { batch_bytes, logger, .. } = self.settings.clone();
+        let (shared, entrance) = (self.persist.clone(), self.entrance.clone());
+        let persist = PersistThread { shared, device, batch_bytes, entrance, logger: logger.clone() };
+        self.spawn("tenure-persist", move || persist.run())?;
+        let entrance = self.entrance.clone();
+        self.spawn("tenure-timer", move || timer::run(&entrance))?;
+        let (loads, entrance) = (self.loads.clone(), self.entrance.clone());
+        self.spawn("tenure-load", move || load::run(&loads, read, &entrance, &logger))
+    }
+
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
+        self.threads.spawn(name.to_owned(), body).map_err(EngineError::Thread)
+    }
+
+    /// Founds a group: returns once its first entry is durable here, and the group runs.
+    pub(super) fn found_group<S: StateMachine>(
+        &self,
+        group: GroupId,
+        configuration: Configuration,
+        machine: S,
+    ) -> Result<Group<S::Output>, GroupError> {
+        let node = self.settings.id;
+        if !configuration.members().contains(&node) {
+            return Err(GroupError::NotAMember { node });
+        }
+        let (write, restored) = Restored::founding(configuration);
+        let (applied, last) = (machine.applied(), restored.log.last());
+        if applied > last.index {
+            return Err(StartError::AppliedBeyondLog { applied, last }.into());
+        }
+        match self.persist.found(group, write).recv() {
+            Ok(true) => self.open_group(group, restored, machine),
+            Ok(false) => Err(GroupError::LogFailed),
+            Err(_) => Err(GroupError::ShutDown),
+        }
+    }
+
+    /// Runs a group with what the disk holds of it. The state machine says how far it has applied (bug `b43`).
+    pub(super) fn open_group<S: StateMachine>(
+        &self,
+        group: GroupId,
+        restored: Restored,
+        machine: S,
+    ) -> Result<Group<S::Output>, GroupError> {
+        let seed = u64::from_le_bytes(entropy::random().map_err(GroupError::Resources)?);
+        let config = self.settings.core_config(group, seed);
+        let applied = machine.applied();
+        let restored = Restored { applied, ..restored };
+        let queue = Arc::new(ApplyQueue::new(config.limits.waiting_reads));
+        let applier = Applier {
+            queue: queue.clone(),
+            group,
+            machine,
+            applied,
+            entrance: self.entrance.clone(),
+            logger: self.settings.logger.clone(),
+        };
+        self.entrance.administer(|held, clock| {
+            if held.shut_down {
+                return Err(GroupError::ShutDown);
+            }
+            held.shard.open(&mut || clock.now(), config, restored)?;
+            held.outbox.groups.insert(group, queue.clone());
+            Ok(())
+        })?;
+        self.queues.lock().push(queue);
+        let spawned = self.threads.spawn(format!("tenure-apply-{group}"), move || applier.run());
+        if let Err(error) = spawned {
+            self.entrance.administer(|held, _| held.close_group(group));
+            return Err(GroupError::Resources(error));
+        }
+        if self.persist.counters().failed {
+            // The failure may have been announced before this group could hear it.
+            self.entrance.complete([ShardInput::LogFailed]);
+        }
+        Ok(Group::new(group, self.entrance.clone()))
+    }
+
+    pub(super) fn metrics(&self) -> NodeMetrics {
+        let mut apply = ApplyCounters::default();
+        for queue in self.queues.lock().iter() {
+            apply += queue.counters();
+        }
+        NodeMetrics {
+            shard: self.entrance.look(|shard| shard.counters()),
+            inbox: self.entrance.inbox_counters(),
+            entering: self.entrance.entering_counters(),
+            log: self.persist.counters(),
+            apply,
+            transport: self.transport.stats(),
+        }
+    }
+
+    /// Ends everything: no client gets in, the network is left, whoever waits is told, what was handed to the log is
+    /// still written, and every thread is joined, for at most about `timeout` beside the transport's own bound.
+    pub(super) fn shutdown(&self, timeout: Duration) -> Result<(), ShutdownError> {
+        let watch = Stopwatch::now();
+        self.entrance.close();
+        self.transport.shutdown();
+        self.entrance.administer(|held, _| {
+            held.shut_down = true;
+            held.outbox.transport = None;
+            for group in held.shard.ids() {
+                held.close_group(group);
+            }
+        });
+        self.loads.close();
+        self.persist.queue.close();
+        self.entrance.alarm.stop();
+        let threads = self.threads.join(timeout.saturating_sub(watch.elapsed()));
+        if threads.is_empty() { Ok(()) } else { Err(ShutdownError { timeout, threads }) }
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,461 @@
+//! The threads of a node over a log in memory: what does not need a disk or a network to be shown.
+
+use super::*;
+use crate::core::Fatal;
+use crate::log::Write;
+use crate::runtime::{Consistency, Interruption, Outcome, ProposalError, ReadError, ReadTicket, Ticket};
+use crate::state_machine::{ApplyError, Command};
+use crate::sync::channel;
+use crate::transport::{ChannelNetwork, TransportStats};
+use crate::types::Index;
+use bytes::Bytes;
+use std::convert::Infallible;
+
+const GROUP: GroupId = GroupId(1);
+const LONG: Duration = Duration::from_secs(20);
+
+/// A log in memory that can be told to wait or to fail.
+#[derive(Clone, Default)]
+struct Memory(Arc<MemoryState>);
+
+#[derive(Default)]
+struct MemoryState {
+    broken: Mutex<bool>,
+    /// Holding it stops the disk.
+    stalled: Mutex<()>,
+    floors: Mutex<u64>,
+}
+
+impl Device for Memory {
+    type Error = &'static str;
+
+    fn append(&mut self, _writes: &[(GroupId, Write)]) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), Self::Error> {
+        drop(self.0.stalled.lock());
+        if *self.0.broken.lock() { Err("broken on purpose") } else { Ok(()) }
+    }
+
+    fn floor(&mut self) -> Result<(), Self::Error> {
+        *self.0.floors.lock() += 1;
+        Ok(())
+    }
+}
+
+/// Counts what it applied; does what the command says.
+struct Counting {
+    applied: u64,
+    /// Blocks at the command "block" until it hears something or is let go.
+    gate: channel::Receiver<()>,
+}
+
+impl StateMachine for Counting {
+    type Output = u64;
+
+    fn apply(&mut self, commands: &[Command]) -> Result<Vec<u64>, ApplyError> {
+        let mut outputs = Vec::new();
+        for command in commands {
+            match &command.data[..] {
+                b"panic" => panic!("on purpose"),
+                b"fail" => return Err(ApplyError("on purpose".to_owned())),
+                b"block" => drop(self.gate.recv()),
+                b"short" => return Ok(Vec::new()),
+                _ => {}
+            }
+            self.applied += 1;
+            outputs.push(self.applied);
+        }
+        Ok(outputs)
+    }
+}
+
+/// Waiting that fails the test instead of hanging it.
+trait WaitLong {
+    type Answer;
+    fn wait_long(self) -> Self::Answer;
+}
+
+impl<O: Send + 'static> WaitLong for Ticket<O> {
+    type Answer = Outcome<O>;
+    fn wait_long(self) -> Outcome<O> {
+        self.wait_timeout(LONG).unwrap_or_else(|_| panic!("a ticket was never answered"))
+    }
+}
+
+impl WaitLong for ReadTicket {
+    type Answer = Result<Index, ReadError>;
+    fn wait_long(self) -> Self::Answer {
+        self.wait_timeout(LONG).unwrap_or_else(|_| panic!("a read was never answered"))
+    }
+}
+
+struct Alone {
+    engine: Engine,
+    group: Group<u64>,
+    disk: Memory,
+    gate: channel::Sender<()>,
+}
+
+fn settings(id: u64) -> Settings {
+    Settings {
+        id: NodeId(id),
+        timing: Timing::from_election_timeout(Duration::from_millis(50)),
+        limits: Limits::default(),
+        inbox: InboxLimits::default(),
+        batch_bytes: 1 << 20,
+        logger: Logger::root(slog::Discard, slog::o!()),
+    }
+}
+
+fn start(settings: Settings, network: &ChannelNetwork) -> (Engine, Memory) {
+    let (disk, id) = (Memory::default(), settings.id);
+    let nothing_to_load = |_: GroupId, _: &Load| -> Result<Vec<Entry>, &str> { Err("everything is cached") };
+    let connect = |inbound| -> Result<Arc<dyn Transport>, EngineError> { Ok(Arc::new(network.join(id, inbound))) };
+    (Engine::start(settings, disk.clone(), nothing_to_load, connect).unwrap(), disk)
+}
+
+fn alone_with(settings: Settings) -> Alone {
+    let (engine, disk) = start(settings, &ChannelNetwork::new());
+    let (gate, wait) = channel::unbounded();
+    let machine = Counting { applied: 0, gate: wait };
+    let group = engine.found_group(GROUP, Configuration::of_voters([NodeId(1)]).unwrap(), machine).unwrap();
+    let alone = Alone { engine, group, disk, gate };
+    alone.until_it_leads();
+    alone
+}
+
+fn alone() -> Alone {
+    alone_with(settings(1))
+}
+
+impl Alone {
+    /// The first proposals may come before the election.
+    fn until_it_leads(&self) {
+        while self.group.propose("hello").wait_long() == Err(ProposalError::NotLeader { leader: None }) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn end(self) {
+        drop(self.gate);
+        self.engine.shutdown(LONG).unwrap();
+    }
+}
+
+/// `l25`: a group of one elects itself, commits and applies, and answers with the machine's outputs, in order.
+#[test]
+fn l25_a_lone_node_elects_itself_and_answers_in_order() {
+    let alone = alone();
+    let tickets = alone.group.propose_batch((0..1000).map(|_| Bytes::from_static(b"x")).collect());
+    let outputs: Vec<u64> = tickets.into_iter().map(|ticket| ticket.wait_long().unwrap().output).collect();
+    assert_eq!(outputs, (2..=1001).collect::<Vec<_>>());
+    let last = alone.group.status().unwrap().core.last.index;
+    assert_eq!(alone.group.read(Consistency::Linearizable).wait_long(), Ok(last));
+    let metrics = alone.engine.metrics();
+    assert_eq!(metrics.apply.commands, 1001);
+    assert!(metrics.log.writes >= metrics.log.batches && metrics.log.syncs > 0);
+    alone.end();
+}
+
+/// Commands of one drain share an append, and writes of one batch a sync.
+#[test]
+fn proposals_that_wait_together_travel_together() {
+    let alone = alone();
+    let before = alone.engine.metrics();
+    let tickets = alone.group.propose_batch((0..5000).map(|_| Bytes::from_static(b"x")).collect());
+    for ticket in tickets {
+        ticket.wait_long().unwrap();
+    }
+    let after = alone.engine.metrics();
+    assert_eq!(after.shard.append_batches - before.shard.append_batches, 1);
+    assert_eq!(after.log.syncs - before.log.syncs, 1);
+    alone.end();
+}
+
+/// `c32`: a state machine that panics, fails or miscounts stops its group with a typed error for everybody, and
+/// nothing else.
+#[test]
+fn c32_a_failing_state_machine_stops_its_group_only() {
+    for poison in ["panic", "fail", "short"] {
+        let alone = alone();
+        let (_gate, wait) = channel::unbounded();
+        let other = Counting { applied: 0, gate: wait };
+        let voters = Configuration::of_voters([NodeId(1)]).unwrap();
+        let other = alone.engine.found_group(GroupId(2), voters, other).unwrap();
+
+        let tickets = alone.group.propose_batch(vec![Bytes::from(poison), Bytes::from_static(b"behind it")]);
+        for ticket in tickets {
+            let stopped = Interruption::Stopped(Fatal::StateMachineFailed);
+            assert_eq!(ticket.wait_long(), Err(ProposalError::Unknown(stopped)), "{poison}");
+        }
+        let refused = alone.group.propose("later").wait_long().unwrap_err();
+        assert_eq!(refused, ProposalError::Stopped(Fatal::StateMachineFailed));
+        assert!(refused.certainly_not_committed());
+        let read = alone.group.read(Consistency::Linearizable).wait_long();
+        assert_eq!(read, Err(ReadError::Stopped(Fatal::StateMachineFailed)));
+        assert_eq!(alone.group.status().unwrap().core.stopped, Some(Fatal::StateMachineFailed));
+
+        while other.propose("x").wait_long().is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(alone.engine.metrics().apply.failed, 1);
+        alone.end();
+    }
+}
+
+/// After a failed sync nothing is acknowledged, everybody is told, and no group is created any more.
+#[test]
+fn a_failed_disk_acknowledges_nothing_and_tells_everybody() {
+    let alone = alone();
+    *alone.disk.0.broken.lock() = true;
+    let lost = alone.group.propose("x").wait_long().unwrap_err();
+    assert_eq!(lost, ProposalError::Unknown(Interruption::Stopped(Fatal::LogFailed)));
+    *alone.disk.0.broken.lock() = false;
+    assert_eq!(alone.group.propose("x").wait_long(), Err(ProposalError::Stopped(Fatal::LogFailed)));
+    let (_gate, wait) = channel::unbounded();
+    let voters = Configuration::of_voters([NodeId(1)]).unwrap();
+    let created = alone.engine.found_group(GroupId(2), voters, Counting { applied: 0, gate: wait });
+    assert!(matches!(created, Err(GroupError::LogFailed)));
+    assert!(alone.engine.metrics().log.failed);
+    alone.end();
+}
+
+/// `l24`, `s01`, `d16`: a state machine that blocks and a disk that stalls fill every queue. Proposals end in
+/// `Overloaded`, reads too, the leader stays leader, and when both go on everything that was accepted is answered.
+#[test]
+fn l24_every_full_queue_pushes_back_and_recovers() {
+    let mut settings = settings(1);
+    settings.limits.uncommitted_entries = 100;
+    settings.limits.waiting_reads = 10;
+    let alone = alone_with(settings);
+    let term = alone.group.status().unwrap().core.term;
+
+    let blocked = alone.group.propose("block");
+    while alone.group.status().unwrap().core.commit < alone.group.status().unwrap().core.last.index {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let reads: Vec<_> = (0..100).map(|_| alone.group.read(Consistency::Linearizable)).collect();
+    let stall = alone.disk.0.stalled.lock();
+    let tickets: Vec<_> = (0..1000).map(|_| alone.group.propose("x")).collect();
+    std::thread::sleep(Duration::from_millis(120));
+    let status = alone.group.status().unwrap();
+    assert_eq!((status.core.role, status.core.term), (crate::core::RoleKind::Leader, term));
+    drop(stall);
+    alone.gate.send(()).unwrap();
+
+    assert!(blocked.wait_long().is_ok());
+    let (mut applied, mut overloaded) = (0, 0);
+    for ticket in tickets {
+        match ticket.wait_long() {
+            Ok(_) => applied += 1,
+            Err(ProposalError::Overloaded) => overloaded += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!((1..=101).contains(&applied), "{applied}");
+    assert_eq!(applied + overloaded, 1000);
+    let answers: Vec<_> = reads.into_iter().map(|ticket| ticket.wait_long()).collect();
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10);
+    assert_eq!(answers.iter().filter(|answer| **answer == Err(ReadError::Overloaded)).count(), 90);
+    assert!(alone.group.propose("x").wait_long().is_ok(), "and it goes on");
+    alone.end();
+}
+
+/// `l24`: the inbox itself is full while the shard is busy.
+#[test]
+fn l24_a_full_inbox_refuses_clients_with_overloaded() {
+    let mut settings = settings(1);
+    settings.inbox.clients = 10;
+    let alone = alone_with(settings);
+    let outcomes: Vec<_> = alone
+        .engine
+        .entrance
+        .look(|_| (0..100).map(|_| alone.group.propose("x")).collect::<Vec<_>>())
+        .into_iter()
+        .map(|ticket| ticket.wait_long())
+        .collect();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 10);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(ProposalError::Overloaded)).count(), 90);
+    assert_eq!(alone.engine.metrics().inbox.clients_refused, 90);
+    alone.end();
+}
+
+/// A command that is too long is refused alone: those proposed with it are not.
+#[test]
+fn a_command_that_is_too_long_does_not_take_others_with_it() {
+    let mut settings = settings(1);
+    settings.limits.command_bytes = 10;
+    let alone = alone_with(settings);
+    let commands = ["tiny", "much too long for it", "tiny"].map(Bytes::from).to_vec();
+    let outcomes: Vec<_> = alone.group.propose_batch(commands).into_iter().map(|ticket| ticket.wait_long()).collect();
+    assert!(outcomes[0].is_ok() && outcomes[2].is_ok(), "{outcomes:?}");
+    assert_eq!(outcomes[1], Err(ProposalError::TooLarge { bytes: 20, limit: 10 }));
+    alone.end();
+}
+
+/// A callback may propose, also one that is told of a refusal on the proposer's own stack: it does not recurse.
+#[test]
+fn callbacks_may_propose_again_and_never_recurse() {
+    fn again(group: &Group<u64>, left: u32, done: channel::Sender<u32>) {
+        let next = group.clone();
+        group.propose_with(vec![0; 64], move |outcome| {
+            assert!(matches!(outcome, Err(ProposalError::TooLarge { .. })));
+            if left == 0 { done.send(left).unwrap() } else { again(&next, left - 1, done) }
+        });
+    }
+    let mut settings = settings(1);
+    settings.limits.command_bytes = 10;
+    let alone = alone_with(settings);
+    let (done, wait) = channel::bounded(1);
+    // Deep enough to overflow the stack if every refusal were told on top of the one before.
+    again(&alone.group, 100_000, done);
+    assert_eq!(wait.recv_timeout(LONG), Ok(0));
+    alone.end();
+}
+
+/// `l01`, `c32`: a shutdown tells everybody, refuses what comes later, and is bounded even if a state machine never
+/// returns; the second one finds it ended.
+#[test]
+fn l01_shutdown_answers_everybody_and_is_bounded() {
+    let alone = alone();
+    let blocked = alone.group.propose("block");
+    let read = loop {
+        let status = alone.group.status().unwrap();
+        if status.core.commit == status.core.last.index {
+            break alone.group.read(Consistency::Linearizable);
+        }
+    };
+    let stuck = alone.engine.shutdown(Duration::from_millis(100)).unwrap_err();
+    assert_eq!(stuck.threads, ["tenure-apply-g1"]);
+    let late = alone.group.propose("x").wait_long().unwrap_err();
+    assert!(late == ProposalError::ShutDown && late.certainly_not_committed());
+    assert_eq!(alone.group.read(Consistency::Linearizable).wait_long(), Err(ReadError::ShutDown));
+    assert!(alone.group.status().is_none());
+
+    drop(alone.gate);
+    alone.engine.shutdown(LONG).unwrap();
+    // The machine had it in hand and returned: that answer is given. The read behind it is not.
+    assert!(blocked.wait_long().is_ok());
+    assert_eq!(read.wait_long(), Err(ReadError::ShutDown));
+}
+
+/// A shutdown with proposals under way ends each of them, as committed, refused or unknown.
+#[test]
+fn l01_shutdown_under_load_leaves_no_ticket_open() {
+    let alone = alone();
+    let stall = alone.disk.0.stalled.lock();
+    let tickets: Vec<_> = (0..100).map(|_| alone.group.propose("x")).collect();
+    let stuck = alone.engine.shutdown(Duration::from_millis(50)).unwrap_err();
+    assert_eq!(stuck.threads, ["tenure-persist"]);
+    for ticket in tickets {
+        assert_eq!(ticket.wait_long(), Err(ProposalError::Unknown(Interruption::ShutDown)));
+    }
+    drop(stall);
+    alone.end();
+}
+
+/// `s02`, `r06`: an idle node notes once that its log is durable, then nothing wakes but the leader's own timer.
+#[test]
+fn s02_an_idle_node_sleeps() {
+    let alone = alone();
+    std::thread::sleep(Duration::from_millis(100));
+    let (before, floors) = (alone.engine.metrics(), *alone.disk.0.floors.lock());
+    assert!(floors >= 1);
+    std::thread::sleep(Duration::from_millis(200));
+    let after = alone.engine.metrics();
+    assert_eq!(*alone.disk.0.floors.lock(), floors);
+    assert_eq!(after.log.wake_ups, before.log.wake_ups);
+    assert_eq!(after.apply.wake_ups, before.apply.wake_ups);
+    assert!(after.entering.rounds - before.entering.rounds <= 50, "{:?} {:?}", before.entering, after.entering);
+    alone.end();
+}
+
+/// A group needs its founder among its members and a state machine that is not ahead of the log.
+#[test]
+fn creating_a_group_checks_before_anything_is_written() {
+    let alone = alone();
+    let (_gate, gate) = channel::unbounded();
+    let machine = Counting { applied: 0, gate };
+    let elsewhere = Configuration::of_voters([NodeId(2)]).unwrap();
+    let refused = alone.engine.found_group(GroupId(2), elsewhere, machine);
+    assert!(matches!(refused, Err(GroupError::NotAMember { node: NodeId(1) })));
+
+    struct Ahead;
+    impl StateMachine for Ahead {
+        type Output = ();
+        fn apply(&mut self, commands: &[Command]) -> Result<Vec<()>, ApplyError> {
+            Ok(vec![(); commands.len()])
+        }
+        fn applied(&self) -> Index {
+            Index(5)
+        }
+    }
+    let here = Configuration::of_voters([NodeId(1)]).unwrap();
+    let refused = alone.engine.found_group(GroupId(2), here, Ahead);
+    assert!(matches!(refused, Err(GroupError::Start(StartError::AppliedBeyondLog { .. }))));
+    alone.end();
+}
+
+/// Three engines over an in-process network: a leader is elected, commands are applied everywhere, and a leader that
+/// is cut off tells its callers that the outcome is unknown once it learns that it was deposed (`c33`).
+#[test]
+fn c33_a_deposed_leader_answers_unknown() {
+    let network = ChannelNetwork::new();
+    let voters = Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap();
+    let nodes: Vec<_> = (1..=3)
+        .map(|id| {
+            let (engine, _) = start(settings(id), &network);
+            let (_, gate) = channel::unbounded();
+            let group = engine.found_group(GROUP, voters.clone(), Counting { applied: 0, gate }).unwrap();
+            (engine, group)
+        })
+        .collect();
+    let leader = || {
+        loop {
+            let accepted =
+                nodes.iter().position(|(_, group)| matches!(group.propose("x").wait_timeout(LONG), Ok(Ok(_))));
+            if let Some(leader) = accepted {
+                return leader;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let old = leader();
+    network.isolate(NodeId(old as u64 + 1));
+    let lost = nodes[old].1.propose("lost");
+    let others = || nodes.iter().enumerate().filter(|(nth, _)| *nth != old).map(|(_, node)| node);
+    while !others().any(|(_, group)| matches!(group.propose("y").wait_timeout(LONG), Ok(Ok(_)))) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    network.heal();
+    let error = lost.wait_long().unwrap_err();
+    assert!(matches!(error, ProposalError::Unknown(Interruption::LeadershipLost { .. })), "{error}");
+    for (engine, _) in nodes {
+        engine.shutdown(LONG).unwrap();
+    }
+}
+
+/// Every message of a dead transport is lost and counted, and nothing else happens.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send(&self, batch: &mut Vec<crate::message::Message>) {
+        batch.clear();
+    }
+    fn stats(&self) -> TransportStats {
+        TransportStats::default()
+    }
+    fn shutdown(&self) {}
+}
+
+/// Knobs are checked before anything is started.
+#[test]
+fn a_bad_knob_starts_nothing() {
+    let mut settings = settings(1);
+    settings.timing.heartbeat_interval = Duration::ZERO;
+    let read = |_: GroupId, _: &Load| -> Result<Vec<Entry>, Infallible> { Ok(Vec::new()) };
+    let started = Engine::start(settings, Memory::default(), read, |_| Ok(Arc::new(Nowhere)));
+    assert!(matches!(started, Err(EngineError::Config(_))));
+}

@@ -1,0 +1,325 @@
+//! A node: a directory, a log, a network and the groups on it.
+
+use slog::{Logger, info, warn};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::engine::{Engine, Settings};
+use super::entropy;
+use super::group::Group;
+use super::inbox::InboxLimits;
+use super::node_error::{EngineError, GroupError, OpenError, ShutdownError};
+use super::persist::Device;
+use super::stores::KnownStores;
+use crate::config::{ConfigError, Limits, Timing};
+use crate::core::{Load, Restored};
+use crate::log::Write;
+use crate::metrics::NodeMetrics;
+use crate::quorum::Configuration;
+use crate::state_machine::StateMachine;
+use crate::sync::{Arc, Mutex};
+use crate::time::Duration;
+use crate::transport::tcp::{Tcp, TransportError};
+use crate::transport::{Inbound, PeerStores, Transport};
+use crate::transport::{LocalIdentity, TcpConfig, TcpLimits};
+use crate::types::{ClusterId, GroupId, Index, NodeId, StoreId};
+use crate::wal::{self, Fs, Identity, RealFs, RecoveredGroup, Wal, WalConfig, WalError};
+
+/// How long dropping a [`Node`] waits for its threads.
+const DROP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a node needs to know. Make one with [`NodeConfig::new`] and change what should differ.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct NodeConfig {
+    /// Its directory, founded with [`Node::found`].
+    pub dir: PathBuf,
+    /// Where it listens for its peers; port 0 takes a free one, see [`Node::local_addr`].
+    pub listen: SocketAddr,
+    /// Where the others listen, as `host:port`. More can be added with [`Node::set_peer`].
+    pub peers: BTreeMap<NodeId, String>,
+    /// How it reaches them. Default TCP.
+    pub network: Network,
+    /// Timers of every group.
+    pub timing: Timing,
+    /// Bounds on the memory of every group.
+    pub limits: Limits,
+    /// Bounds on what waits in front of the shard, over all groups.
+    pub inbox: InboxLimits,
+    /// The log.
+    pub wal: WalConfig,
+    /// Where the log's files are: the real file system, or a simulated one in tests.
+    pub fs: Arc<dyn Fs>,
+    /// What the node says about itself: role changes at info, what an operator should look at at warn and crit.
+    /// Discards by default.
+    pub logger: Logger,
+}
+
+impl NodeConfig {
+    /// The defaults for the node in `dir`, listening at `listen`, without peers.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        Self {
+            dir: dir.into(),
+            listen,
+            peers: BTreeMap::new(),
+            network: Network::Tcp,
+            timing: Timing::default(),
+            limits: Limits::default(),
+            inbox: InboxLimits::default(),
+            wal: WalConfig::default(),
+            fs: Arc::new(RealFs),
+            logger: Logger::root(slog::Discard, slog::o!()),
+        }
+    }
+
+    /// What the parts cannot check alone.
+    fn validate(&self) -> Result<(), ConfigError> {
+        let require = |holds: bool, knob: &'static str, rule: &'static str| {
+            if holds { Ok(()) } else { Err(ConfigError { knob, rule }) }
+        };
+        self.wal.validate()?;
+        let fits = self.limits.command_bytes as u64 <= self.wal.segment_bytes / 2;
+        require(fits, "command_bytes", "must be at most half of wal.segment_bytes")
+    }
+
+    fn settings(&self, id: NodeId) -> Settings {
+        Settings {
+            id,
+            timing: self.timing.clone(),
+            limits: self.limits.clone(),
+            inbox: self.inbox,
+            // Half a segment leaves room for what the log writes beside the entries.
+            batch_bytes: self.wal.batch_bytes.min(usize::try_from(self.wal.segment_bytes / 2).unwrap_or(usize::MAX)),
+            logger: self.logger.clone(),
+        }
+    }
+}
+
+/// Joins an in-process network: gets where to deliver, returns how to send.
+pub type Connect = Arc<dyn Fn(Arc<dyn Inbound>) -> Arc<dyn Transport> + Send + Sync>;
+
+/// How a node reaches the others.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum Network {
+    /// TCP, at the configured addresses.
+    #[default]
+    Tcp,
+    /// A transport made by the caller, for instance by joining a
+    /// [`ChannelNetwork`](crate::transport::ChannelNetwork). Addresses are not used.
+    Custom(Connect),
+}
+
+impl Network {
+    /// What `connect` makes.
+    pub fn custom<T: Transport>(connect: impl Fn(Arc<dyn Inbound>) -> T + Send + Sync + 'static) -> Self {
+        Self::Custom(Arc::new(move |inbound| Arc::new(connect(inbound))))
+    }
+}
+
+/// One node: shares a log, a network and a timer between its groups. Use it from any thread.
+///
+/// Dropping it shuts it down as [`shutdown`](Self::shutdown) does, with 10 seconds of patience.
+pub struct Node {
+    identity: Identity,
+    engine: Engine,
+    tcp: Option<Arc<Tcp>>,
+    /// The groups on disk: what was recovered, until it is opened.
+    groups: Mutex<BTreeMap<GroupId, Option<RecoveredGroup>>>,
+}
+
+impl Node {
+    /// Founds a node's directory: makes it, and gives it an identity with a random store id. Once per disk; a disk that
+    /// was lost comes back under a new node id. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`OpenError::Wal`] with [`WalError::AlreadyFounded`]: open it instead. Otherwise as it says.
+    pub fn found(dir: impl AsRef<Path>, cluster: ClusterId, id: NodeId) -> Result<Identity, OpenError> {
+        if id == NodeId(0) {
+            return Err(ConfigError { knob: "id", rule: "must not be 0" }.into());
+        }
+        let store = StoreId(u128::from_le_bytes(entropy::random().map_err(OpenError::Entropy)?));
+        let identity = Identity { cluster, node: id, store };
+        wal::found(&RealFs, dir.as_ref(), &identity)?;
+        Ok(identity)
+    }
+
+    /// Opens a founded directory: takes its lock, recovers its log, joins the network. No group runs yet: open those
+    /// of [`groups`](Self::groups) with their state machines. Blocks on the disk, not on any peer.
+    ///
+    /// # Errors
+    /// [`OpenError`]: nothing is left running.
+    pub fn open(config: NodeConfig) -> Result<Self, OpenError> {
+        config.validate()?;
+        let (dir, logger) = (&config.dir, &config.logger);
+        let (log, recovered) = Wal::open(config.fs.clone(), dir, config.wal.clone())?;
+        let identity = wal::identity(&*config.fs, dir)?;
+        if let Some(torn) = &recovered.torn {
+            warn!(logger, "a write was cut short by a crash; it was never acknowledged";
+                "file" => %torn.file.display(), "offset" => torn.offset);
+        }
+        let stores = Arc::new(KnownStores::open(dir, logger.clone())?);
+        let reader = log.reader();
+        let read = move |group, load: &Load| reader.read(group, load.first, load.last, load.max_bytes);
+        let mut tcp = None;
+        let engine = Engine::start(config.settings(identity.node), log, read, |inbound| {
+            let (transport, listener) = connect(&config, &identity, stores, inbound)?;
+            tcp = listener;
+            Ok(transport)
+        })?;
+        info!(logger, "node open"; "id" => %identity.node, "store" => %identity.store,
+            "groups" => recovered.groups.len());
+        let groups = recovered.groups.into_iter().map(|(id, group)| (id, Some(group))).collect();
+        Ok(Self { identity, engine, tcp, groups: Mutex::new(groups) })
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where it listens for its peers; `None` without TCP.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(|tcp| tcp.local_addr())
+    }
+
+    /// From now on `node` is dialed at this `host:port`. Ignored without TCP. Does not wait for the peer.
+    ///
+    /// # Errors
+    /// [`TransportError`] if no thread can be started or the node is shut down.
+    pub fn set_peer(&self, node: NodeId, address: impl Into<String>) -> Result<(), TransportError> {
+        self.tcp.as_ref().map_or(Ok(()), |tcp| tcp.set_peer(node, address))
+    }
+
+    /// Creates a group with these members, on every one of them: each founder calls this once with the same
+    /// configuration. Returns when the group's first entry is durable here, and the group runs. Blocks on the disk.
+    ///
+    /// The group's handle has the output type of `machine`.
+    ///
+    /// # Errors
+    /// [`GroupError::Exists`] if it is on this disk already; [`GroupError`] says what else may be wrong. Except after
+    /// [`GroupError::ShutDown`], when it may have been founded or not, nothing was created.
+    pub fn create_group<S: StateMachine>(
+        &self,
+        group: GroupId,
+        configuration: Configuration,
+        machine: S,
+    ) -> Result<Group<S::Output>, GroupError> {
+        let mut groups = self.groups.lock();
+        if groups.contains_key(&group) {
+            return Err(GroupError::Exists(group));
+        }
+        let handle = self.engine.found_group(group, configuration, machine)?;
+        groups.insert(group, None);
+        Ok(handle)
+    }
+
+    /// Runs a group that is on disk. What the state machine has not [`applied`](StateMachine::applied) yet and is
+    /// committed is applied again from the log.
+    ///
+    /// # Errors
+    /// [`GroupError`]: the group is not running; those that a different `machine` would mend may be tried again.
+    pub fn open_group<S: StateMachine>(&self, group: GroupId, machine: S) -> Result<Group<S::Output>, GroupError> {
+        let mut groups = self.groups.lock();
+        let slot = groups.get_mut(&group).ok_or(GroupError::Unknown(group))?;
+        let restored = restored(group, slot.as_ref().ok_or(GroupError::Open(group))?)?;
+        let handle = self.engine.open_group(group, restored, machine)?;
+        *slot = None;
+        Ok(handle)
+    }
+
+    /// The groups on this node's disk, open or not, in order.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.groups.lock().keys().copied().collect()
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn metrics(&self) -> NodeMetrics {
+        self.engine.metrics()
+    }
+
+    /// Ends the node: no new proposal or read gets in, the network is left, every open ticket is answered, what was
+    /// handed to the log is still written, every thread is joined, the directory's lock is released. Waits for at most
+    /// about `timeout`. Groups' handles answer `ShutDown` from then on. A second call is harmless.
+    ///
+    /// # Errors
+    /// [`ShutdownError`] names the threads that had not ended in time: a state machine or a disk blocks them. Call again
+    /// to wait again.
+    pub fn shutdown(&self, timeout: Duration) -> Result<(), ShutdownError> {
+        self.engine.shutdown(timeout)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Threads that did not end were named in the log; there is nobody to return them to.
+        let _ = self.engine.shutdown(DROP_TIMEOUT);
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({} of {}, store {})", self.identity.node, self.identity.cluster, self.identity.store)
+    }
+}
+
+impl Device for Wal {
+    type Error = WalError;
+
+    fn append(&mut self, writes: &[(GroupId, Write)]) -> Result<(), WalError> {
+        Self::append(self, writes)
+    }
+
+    fn sync(&mut self) -> Result<(), WalError> {
+        Self::sync(self)
+    }
+
+    fn floor(&mut self) -> Result<(), WalError> {
+        Self::floor(self)
+    }
+}
+
+/// A transport, and its listener if it is TCP.
+type Connected = (Arc<dyn Transport>, Option<Arc<Tcp>>);
+
+fn connect(
+    config: &NodeConfig,
+    identity: &Identity,
+    stores: Arc<dyn PeerStores>,
+    inbound: Arc<dyn Inbound>,
+) -> Result<Connected, EngineError> {
+    match &config.network {
+        Network::Custom(connect) => Ok((connect(inbound), None)),
+        Network::Tcp => {
+            let Identity { cluster, node, store } = identity.clone();
+            let mut tcp = TcpConfig::new(LocalIdentity { cluster, node, store }, config.listen);
+            tcp.peers = config.peers.clone();
+            tcp.limits = TcpLimits::for_groups(&config.limits);
+            tcp.logger = config.logger.clone();
+            let tcp = Arc::new(Tcp::start(tcp, stores, inbound)?);
+            Ok((tcp.clone(), Some(tcp)))
+        }
+    }
+}
+
+/// What the core starts from; how far the state machine is, the engine asks it.
+fn restored(group: GroupId, recovered: &RecoveredGroup) -> Result<Restored, GroupError> {
+    let decode = |(index, bytes): &(Index, bytes::Bytes)| match Configuration::decode(bytes) {
+        Ok(configuration) => Ok((*index, configuration)),
+        Err(error) => Err(GroupError::Configuration { group, index: *index, error }),
+    };
+    Ok(Restored {
+        hard_state: recovered.hard_state,
+        log: recovered.log.clone(),
+        configurations: recovered.configurations.iter().map(decode).collect::<Result<_, _>>()?,
+        applied: Index::ZERO,
+        founded_now: false,
+    })
+}

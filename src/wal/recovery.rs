@@ -1,0 +1,363 @@
+//! From files to groups.
+//!
+//! Segments are read from the oldest to the newest. All but the newest end exactly where the next one says ("by
+//! decree"); whatever is wrong before that point was durable and is damage. In the newest one the first bad batch ends
+//! the log, unless a batch behind it proves that it had been durable: then, too, it is damage. Without proof it is a
+//! write that a crash cut short, whose success nobody was told of.
+//!
+//! Nothing on disk is changed here, so recovering twice gives the same result.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::log::{EntryKind, HardState, Log};
+use crate::sync::Arc;
+use crate::types::{EntryId, GroupId, Index, StoreId};
+use crate::wal::error::{Damage, Inconsistency, Proof, WalError};
+use crate::wal::fs::{File, Fs};
+use crate::wal::index::{Places, Run};
+use crate::wal::record::{self, Item, ItemBody};
+use crate::wal::scan::{Batch, Behind, Scan};
+use crate::wal::segment::{self, BLOCK, HeaderError, SegmentHeader};
+use crate::wal::tail::Tail;
+use crate::wal::{codec::Fields, error};
+
+/// What a node's log holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// Every group, each with all that was durable and possibly more; all of it is durable now.
+    pub groups: BTreeMap<GroupId, RecoveredGroup>,
+    /// The write that a crash cut short at the end of the log, if there are traces of one. Worth a line in the log.
+    pub torn: Option<TornTail>,
+}
+
+/// What a node's log holds of one group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecoveredGroup {
+    /// The last hard state.
+    pub hard_state: HardState,
+    /// The log: terms and last index, nothing cached.
+    pub log: Log,
+    /// The payloads of the configuration entries that are in the log, by rising index.
+    pub configurations: Vec<(Index, Bytes)>,
+}
+
+/// Traces of a write that a crash cut short. It was never acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TornTail {
+    /// The segment.
+    pub file: PathBuf,
+    /// Where the log ends in it, in bytes from the start of the file.
+    pub offset: u64,
+    /// The number that the lost batch would have had.
+    pub lsn: u64,
+}
+
+/// One segment with its checked header.
+pub(super) struct Segment {
+    pub(super) header: SegmentHeader,
+    pub(super) file: Arc<dyn File>,
+}
+
+/// Where the log ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) offset: u64,
+    /// The number of the next batch.
+    pub(super) next_lsn: u64,
+    /// Length of the last batch of the newest segment.
+    pub(super) prev_bytes: u32,
+    /// The newest batch said that everything up to here is durable.
+    pub(super) stated_lsn: u64,
+    /// The newest batch that carries more than a statement.
+    pub(super) content_lsn: u64,
+    /// Whether only zeros follow, so that the segment can be written on.
+    pub(super) clean: bool,
+}
+
+/// Everything read.
+pub(super) struct Replay {
+    pub(super) groups: BTreeMap<GroupId, Group>,
+    pub(super) places: Places,
+    pub(super) newest: Segment,
+    pub(super) end: End,
+}
+
+/// A group on its way.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) tail: Tail,
+    configurations: Vec<(Index, Bytes)>,
+}
+
+/// Reads the whole log.
+pub(super) fn replay(fs: &dyn Fs, dir: &Path, store: StoreId) -> Result<Replay, WalError> {
+    let mut segments = open_segments(fs, dir, store)?.into_iter().peekable();
+    let first = segments.peek().ok_or_else(|| missing(dir, 1))?;
+    let mut replayer = Replayer::new(&first.header);
+    while let Some(segment) = segments.next() {
+        let next = segments.peek().map(|next| &next.header);
+        let path = segment::path(dir, segment.header.seq);
+        replayer.segment(&segment, path, next)?;
+        let Some(next) = next else { return Ok(replayer.finish(segment)) };
+        replayer.enter(dir, next)?;
+    }
+    Err(missing(dir, 1))
+}
+
+/// What the runtime is told of what was read.
+pub(super) fn recovered(dir: &Path, replay: &Replay) -> Result<Recovered, WalError> {
+    let path = segment::path(dir, replay.newest.header.seq);
+    let mut recovered = Recovered::default();
+    for (id, group) in &replay.groups {
+        let (Some(hard_state), Some(log)) = (group.tail.hard_state(), group.tail.to_log()) else {
+            let damage =
+                Damage::Inconsistent { lsn: replay.end.next_lsn, group: *id, rule: Inconsistency::NoHardState };
+            return Err(WalError::damaged(&path, replay.end.offset, damage));
+        };
+        let configurations = group.configurations.clone();
+        recovered.groups.insert(*id, RecoveredGroup { hard_state, log, configurations });
+    }
+    if !replay.end.clean {
+        recovered.torn = Some(TornTail { file: path, offset: replay.end.offset, lsn: replay.end.next_lsn });
+    }
+    Ok(recovered)
+}
+
+fn missing(dir: &Path, seq: u64) -> WalError {
+    WalError::MissingSegment { seq, file: segment::path(dir, seq) }
+}
+
+/// Opens every segment; their numbers must leave no gap (bug `d07`).
+fn open_segments(fs: &dyn Fs, dir: &Path, store: StoreId) -> Result<Vec<Segment>, WalError> {
+    let names = fs.list(dir).map_err(WalError::io("listing", dir))?;
+    let mut seqs: Vec<u64> = names.iter().filter_map(|name| segment::seq_of(name)).collect();
+    seqs.sort_unstable();
+    if let Some(pair) = seqs.windows(2).find(|pair| pair[0].checked_add(1) != Some(pair[1])) {
+        return Err(missing(dir, pair[0].saturating_add(1)));
+    }
+    let segments: Result<Vec<_>, _> = seqs.iter().map(|seq| open_segment(fs, dir, *seq, store)).collect();
+    let segments = segments?;
+    if let (Some(oldest), Some(newest)) = (segments.first(), segments.last())
+        && oldest.header.seq > newest.header.oldest_seq
+    {
+        return Err(missing(dir, oldest.header.seq - 1));
+    }
+    Ok(segments)
+}
+
+fn open_segment(fs: &dyn Fs, dir: &Path, seq: u64, store: StoreId) -> Result<Segment, WalError> {
+    let path = segment::path(dir, seq);
+    let io = |error| WalError::io("reading", &path)(error);
+    let damaged = |damage| WalError::damaged(&path, 0, damage);
+    let file = fs.open(&path).map_err(WalError::io("opening", &path))?;
+    let file_bytes = file.length().map_err(io)?;
+    let mut block = vec![0; BLOCK as usize];
+    if file_bytes < BLOCK {
+        return Err(damaged(Damage::Length { found: file_bytes, expected: BLOCK }));
+    }
+    file.pread(&mut block, 0).map_err(io)?;
+    let claimed = SegmentHeader::claimed_bytes(&block).filter(|claimed| *claimed <= file_bytes);
+    block.resize(claimed.ok_or_else(|| damaged(Damage::SegmentHeader))? as usize, 0);
+    file.pread(&mut block, 0).map_err(io)?;
+    let unsupported = |offset, what, found| {
+        let supported = segment::VERSION;
+        WalError::Unsupported { file: path.clone(), offset, what, found, supported }
+    };
+    let header = SegmentHeader::decode(&block).map_err(|error| match error {
+        HeaderError::Damaged => damaged(Damage::SegmentHeader),
+        HeaderError::Version(found) => unsupported(8, format!("a segment of version {found}"), found),
+        HeaderError::Unsupported(what) => unsupported(0, what.into(), segment::VERSION),
+    })?;
+    if header.store != store {
+        return Err(damaged(Damage::Foreign { found: header.store, expected: store }));
+    }
+    if header.seq != seq {
+        return Err(damaged(Damage::Misnamed { found: header.seq }));
+    }
+    if header.file_bytes != file_bytes {
+        return Err(damaged(Damage::Length { found: file_bytes, expected: header.file_bytes }));
+    }
+    Ok(Segment { header, file })
+}
+
+/// The log as far as it has been read.
+struct Replayer {
+    groups: BTreeMap<GroupId, Group>,
+    places: Places,
+    end: End,
+}
+
+impl Replayer {
+    /// The oldest segment's table stands for everything that was before it.
+    fn new(oldest: &SegmentHeader) -> Self {
+        let known = |(id, state): (&GroupId, &HardState)| {
+            (*id, Group { tail: Tail::with_hard_state(*state), configurations: Vec::new() })
+        };
+        let before = oldest.first_lsn.saturating_sub(1);
+        let end = End {
+            offset: 0,
+            next_lsn: oldest.first_lsn,
+            prev_bytes: 0,
+            stated_lsn: before,
+            content_lsn: before,
+            clean: true,
+        };
+        Self { groups: oldest.hard_states.iter().map(known).collect(), places: Places::default(), end }
+    }
+
+    fn finish(self, newest: Segment) -> Replay {
+        Replay { groups: self.groups, places: self.places, newest, end: self.end }
+    }
+
+    /// Goes on to the next segment, which must begin where the one before ended.
+    fn enter(&mut self, dir: &Path, next: &SegmentHeader) -> Result<(), WalError> {
+        let disconnected = |what| Err(WalError::damaged(&segment::path(dir, next.seq), 0, Damage::Disconnected(what)));
+        if self.end.next_lsn != next.first_lsn || self.end.offset != next.previous_end {
+            return disconnected("it ends elsewhere");
+        }
+        let states = self.groups.iter().filter_map(|(id, group)| Some((*id, group.tail.hard_state()?)));
+        if !states.eq(next.hard_states.iter().map(|(id, state)| (*id, *state))) {
+            return disconnected("its hard states are not those of the table");
+        }
+        self.end.stated_lsn = next.first_lsn.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Reads one segment, up to where `next` begins if there is a next one.
+    fn segment(&mut self, segment: &Segment, path: PathBuf, next: Option<&SegmentHeader>) -> Result<(), WalError> {
+        let header = &segment.header;
+        self.places.add_segment(header.seq, Arc::clone(&segment.file));
+        let mut scan = Scan::new(path, Arc::clone(&segment.file), header.checksum_seed())?;
+        self.end.offset = header.header_bytes();
+        self.end.prev_bytes = 0;
+        let limit = next.map_or(header.file_bytes, |next| next.previous_end);
+        loop {
+            if next.is_some_and(|next| self.end.next_lsn == next.first_lsn && self.end.offset == limit) {
+                return Ok(());
+            }
+            let (offset, lsn) = (self.end.offset, self.end.next_lsn);
+            match scan.batch(offset, limit, lsn, self.end.prev_bytes)? {
+                Ok(batch) => self.batch(&mut scan, header.seq, &batch)?,
+                Err(bad) => {
+                    let proof = match next {
+                        Some(next) => Proof::LaterSegment { seq: next.seq, first_lsn: next.first_lsn },
+                        None => match scan.behind(offset, &bad, lsn)? {
+                            Behind::Proof(proof) => proof,
+                            behind => {
+                                self.end.clean = matches!(behind, Behind::Nothing);
+                                return Ok(());
+                            }
+                        },
+                    };
+                    return Err(bad.into_error(scan.path(), lsn, proof));
+                }
+            }
+        }
+    }
+
+    fn batch(&mut self, scan: &mut Scan, seq: u64, batch: &Batch) -> Result<(), WalError> {
+        let lsn = batch.header.stamp.lsn;
+        let offset = self.end.offset;
+        for item in &batch.items {
+            let done = self.item(scan, seq, batch, item)?;
+            done.map_err(|rule| {
+                let damage = error::Damage::Inconsistent { lsn, group: item.group, rule };
+                WalError::damaged(scan.path(), offset, damage)
+            })?;
+        }
+        if batch.items.iter().any(|item| item.body != ItemBody::Floor) {
+            self.end.content_lsn = lsn;
+        }
+        let total = batch.header.total_bytes();
+        self.end.offset += total;
+        // A segment is shorter than 4 GiB, and the batch is within it.
+        self.end.prev_bytes = total as u32;
+        self.end.next_lsn = lsn + 1;
+        self.end.stated_lsn = self.end.stated_lsn.max(batch.header.stamp.durable_lsn);
+        Ok(())
+    }
+
+    fn item(
+        &mut self,
+        scan: &mut Scan,
+        seq: u64,
+        batch: &Batch,
+        item: &Item,
+    ) -> Result<Result<(), Inconsistency>, WalError> {
+        match item.body {
+            ItemBody::Floor => Ok(Ok(())),
+            ItemBody::HardState { term } => {
+                let data = scan.data(self.end.offset, item, 0, item.data.len())?;
+                // The length was checked with the item's header.
+                let state = segment::decode_hard_state(term, &mut Fields(data)).unwrap_or_default();
+                Ok(self.groups.entry(item.group).or_default().tail.set_hard_state(state))
+            }
+            ItemBody::Entries { first, count, truncates } => {
+                if truncates && let Err(rule) = self.truncate(item.group, first.index) {
+                    return Ok(Err(rule));
+                }
+                if count == 0 {
+                    return Ok(Ok(()));
+                }
+                if let Err(rule) = self.entries(seq, batch, item, first, count) {
+                    return Ok(Err(rule));
+                }
+                self.configurations(scan, batch, item, first)?;
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// A truncation takes configurations along (bug `b44`: nothing of it may come back).
+    fn truncate(&mut self, id: GroupId, from: Index) -> Result<(), Inconsistency> {
+        let group = self.groups.entry(id).or_default();
+        group.tail.truncate_from(from)?;
+        group.configurations.retain(|(index, _)| *index < from);
+        self.places.truncate_from(id, from);
+        Ok(())
+    }
+
+    fn entries(
+        &mut self,
+        seq: u64,
+        batch: &Batch,
+        item: &Item,
+        first: EntryId,
+        count: u32,
+    ) -> Result<(), Inconsistency> {
+        self.groups.entry(item.group).or_default().tail.append(first, u64::from(count))?;
+        self.places.append(item.group, place(seq, self.end.offset, &batch.head, item, first, count));
+        Ok(())
+    }
+
+    fn configurations(&mut self, scan: &mut Scan, batch: &Batch, item: &Item, first: EntryId) -> Result<(), WalError> {
+        let mut skip = 0;
+        for (nth, row) in record::rows(&batch.head[item.table.clone()]).enumerate() {
+            let length = row.bytes as usize;
+            if EntryKind::from_u8(row.kind) == Some(EntryKind::Configuration) {
+                let payload = Bytes::copy_from_slice(scan.data(self.end.offset, item, skip, length)?);
+                let index = first.index.plus(nth as u64);
+                self.groups.entry(item.group).or_default().configurations.push((index, payload));
+            }
+            skip += length;
+        }
+        Ok(())
+    }
+}
+
+/// Where the entries of an item are. Offsets within a segment fit into 32 bits.
+pub(super) fn place(seq: u64, batch_at: u64, head: &[u8], item: &Item, first: EntryId, count: u32) -> Run {
+    Run {
+        first,
+        count: u64::from(count),
+        seq,
+        table_at: (batch_at + item.table.start as u64) as u32,
+        table_rows: count,
+        table_crc: crc32c::crc32c(&head[item.table.clone()]),
+        data_at: (batch_at + item.data.start as u64) as u32,
+    }
+}

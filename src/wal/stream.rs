@@ -1,0 +1,343 @@
+//! The log of one directory: open it, append, sync.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::log::Write;
+use crate::sync::{Arc, Mutex};
+use crate::types::{GroupId, StoreId};
+use crate::wal::config::WalConfig;
+use crate::wal::error::{Inconsistency, WalError};
+use crate::wal::fs::{File, Fs, Lock};
+use crate::wal::identity::{self, identity};
+use crate::wal::index::Places;
+use crate::wal::reader::WalReader;
+use crate::wal::record::{self, ALIGN, BatchHeader, EMPTY_BATCH_BYTES, ItemBody, Stamp};
+use crate::wal::recovery::{self, Recovered, Replay};
+use crate::wal::segment::{self, SegmentHeader};
+use crate::wal::spare::Spares;
+use crate::wal::tail::Tail;
+
+/// The write-ahead log of one directory, shared by all groups on it. One owner appends; readers are cheap to clone.
+///
+/// The order of use: [`append`](Self::append) what has queued up, [`sync`](Self::sync), tell the groups; and when
+/// nothing has come for a while, [`floor`](Self::floor).
+pub struct Wal {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    config: WalConfig,
+    store: StoreId,
+    oldest_seq: u64,
+    tails: BTreeMap<GroupId, Tail>,
+    places: Arc<Mutex<Places>>,
+    active: Active,
+    /// The number of the next batch.
+    next_lsn: u64,
+    /// Every batch up to this one is durable. Invariant: `stated_lsn <= durable_lsn < next_lsn`.
+    durable_lsn: u64,
+    /// What the newest batch (or segment) on disk says is durable.
+    stated_lsn: u64,
+    /// The newest batch that is more than a floor. Invariant: below `next_lsn`.
+    content_lsn: u64,
+    failed: bool,
+    buffer: Vec<u8>,
+    spares: Spares,
+    /// Released last.
+    _lock: Box<dyn Lock>,
+}
+
+/// The segment being written.
+struct Active {
+    file: Arc<dyn File>,
+    seq: u64,
+    seed: u32,
+    /// Where the next batch begins.
+    offset: u64,
+    /// Where the segment ends for us: its length, or `offset` if nothing more may be written into it.
+    end: u64,
+    prev_bytes: u32,
+}
+
+impl Wal {
+    /// Opens a founded directory: takes its lock, reads everything, makes sure that what was read is durable. Blocks.
+    ///
+    /// Nothing but half-made spare files is changed on disk; a torn write at the end stays where it is and the log
+    /// goes on in a new segment.
+    ///
+    /// # Errors
+    /// [`WalError::NotFounded`], [`WalError::Locked`], [`WalError::Config`]: call it differently.
+    /// [`WalError::Damaged`], [`WalError::MissingSegment`], [`WalError::Unsupported`]: see there; nothing was lost by
+    /// trying. [`WalError::Io`]: mend the cause and try again.
+    pub fn open(fs: Arc<dyn Fs>, dir: &Path, config: WalConfig) -> Result<(Self, Recovered), WalError> {
+        config.validate()?;
+        // Before the lock file, so that trying to open a directory that was never founded leaves nothing in it.
+        identity(&*fs, dir)?;
+        let lock = identity::lock(&*fs, dir)?;
+        let store = identity(&*fs, dir)?.store;
+        let replay = recovery::replay(&*fs, dir, store)?;
+        let recovered = recovery::recovered(dir, &replay)?;
+        // What was read may never have been synced (the process was killed, the system lived on). The groups are about
+        // to be told that it is durable. Older segments were synced before the newest was begun.
+        let path = segment::path(dir, replay.newest.header.seq);
+        replay.newest.file.sync_data().map_err(WalError::io("syncing", &path))?;
+        fs.sync_dir(dir).map_err(WalError::io("syncing", dir))?;
+        let spares = Spares::start(Arc::clone(&fs), dir, &config)?;
+        Ok((Self::resume(fs, dir, config, replay, spares, lock), recovered))
+    }
+
+    fn resume(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        config: WalConfig,
+        replay: Replay,
+        spares: Spares,
+        lock: Box<dyn Lock>,
+    ) -> Self {
+        let Replay { groups, places, newest, end } = replay;
+        let active = Active {
+            seq: newest.header.seq,
+            seed: newest.header.checksum_seed(),
+            offset: end.offset,
+            // Behind a torn write may lie batches that look like the next ones: the log goes on elsewhere.
+            end: if end.clean { newest.header.file_bytes } else { end.offset },
+            prev_bytes: end.prev_bytes,
+            file: newest.file,
+        };
+        Self {
+            fs,
+            dir: dir.to_path_buf(),
+            config,
+            store: newest.header.store,
+            oldest_seq: newest.header.oldest_seq,
+            tails: groups.into_iter().map(|(id, group)| (id, group.tail)).collect(),
+            places: Arc::new(Mutex::new(places)),
+            active,
+            next_lsn: end.next_lsn,
+            durable_lsn: end.next_lsn - 1,
+            stated_lsn: end.stated_lsn,
+            content_lsn: end.content_lsn,
+            failed: false,
+            buffer: Vec::new(),
+            spares,
+            _lock: lock,
+        }
+    }
+
+    /// Writes all of `writes`, in order. They are durable after the next [`Wal::sync`]; readers see them at once.
+    ///
+    /// As many writes as fit into `batch_bytes` make one batch, written with one system call, whole or not at all. A
+    /// single write is never split.
+    ///
+    /// # Errors
+    /// [`WalError::TooLarge`]: nothing was written and the log goes on. Everything else: the log has failed for good;
+    /// nothing since the last sync may be acknowledged.
+    pub fn append(&mut self, writes: &[(GroupId, Write)]) -> Result<(), WalError> {
+        self.refuse_if_failed()?;
+        self.refuse_too_large(writes)?;
+        let mut rest = writes;
+        while !rest.is_empty() {
+            let (batch, bytes) = self.split(rest);
+            let (now, later) = rest.split_at(batch);
+            let done = self.append_batch(now, bytes);
+            self.failing(done)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Makes everything appended durable. One fdatasync, none if nothing is waiting for it. Blocks.
+    ///
+    /// # Errors
+    /// The log has failed for good; nothing since the last sync may be acknowledged.
+    pub fn sync(&mut self) -> Result<(), WalError> {
+        self.refuse_if_failed()?;
+        let done = self.sync_active();
+        self.failing(done)
+    }
+
+    /// Says on disk how much is durable, so that damage to it later can be told from a torn write. Call it when
+    /// nothing has come for some 20 ms. Does not sync, and does nothing if it was said already.
+    ///
+    /// # Errors
+    /// The log has failed for good.
+    pub fn floor(&mut self) -> Result<(), WalError> {
+        self.refuse_if_failed()?;
+        if self.durable_lsn.min(self.content_lsn) <= self.stated_lsn {
+            return Ok(());
+        }
+        let done = self.append_floor();
+        self.failing(done)
+    }
+
+    /// Reads entries back.
+    #[must_use]
+    pub fn reader(&self) -> WalReader {
+        WalReader::new(Arc::clone(&self.places), self.dir.clone())
+    }
+
+    fn refuse_if_failed(&self) -> Result<(), WalError> {
+        if self.failed { Err(WalError::Failed) } else { Ok(()) }
+    }
+
+    /// After a failure nobody knows what is on disk: no call succeeds any more (bugs `d01`, `d17`).
+    fn failing<T>(&mut self, result: Result<T, WalError>) -> Result<T, WalError> {
+        self.failed |= result.is_err();
+        result
+    }
+
+    fn refuse_too_large(&self, writes: &[(GroupId, Write)]) -> Result<(), WalError> {
+        // Every write may be a new group's: the header of the segment it goes to grows by those.
+        let header_bytes = SegmentHeader::bytes_for(self.tails.len() + writes.len());
+        let limit = self.config.segment_bytes.saturating_sub(header_bytes + EMPTY_BATCH_BYTES);
+        match writes.iter().map(|(_, write)| record::encoded_bytes(write)).find(|bytes| *bytes > limit) {
+            Some(bytes) => Err(WalError::TooLarge { bytes, limit }),
+            None => Ok(()),
+        }
+    }
+
+    /// How many of `writes` make the next batch, and how many bytes that may have.
+    fn split(&self, writes: &[(GroupId, Write)]) -> (usize, u64) {
+        let header_bytes = SegmentHeader::bytes_for(self.tails.len() + writes.len());
+        let room = self.config.segment_bytes.saturating_sub(header_bytes);
+        let limit = room.min(self.config.batch_bytes as u64);
+        let mut total = EMPTY_BATCH_BYTES;
+        for (count, (_, write)) in writes.iter().enumerate() {
+            let bytes = record::encoded_bytes(write);
+            if count > 0 && total + bytes > limit {
+                return (count, total);
+            }
+            total += bytes;
+        }
+        (writes.len(), total)
+    }
+
+    fn append_batch(&mut self, writes: &[(GroupId, Write)], bytes: u64) -> Result<(), WalError> {
+        if writes.iter().all(|(_, write)| record::encoded_bytes(write) == 0) {
+            return Ok(());
+        }
+        // Before the writes are admitted: the new segment's table is of the time before them.
+        self.make_room(bytes)?;
+        for (group, write) in writes {
+            self.admit(*group, write).map_err(|rule| WalError::InvalidWrite { group: *group, rule })?;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        record::encode(&mut buffer, self.stamp(), self.active.seed, writes);
+        let batch_at = self.active.offset;
+        let written = self.write(&buffer);
+        if written.is_ok() {
+            self.content_lsn = self.next_lsn - 1;
+            self.publish(batch_at, &buffer);
+        }
+        if buffer.capacity() <= 2 * self.config.batch_bytes {
+            self.buffer = buffer;
+        }
+        written
+    }
+
+    /// Takes a write's effect into account, by the rules that recovery will judge it by.
+    fn admit(&mut self, group: GroupId, write: &Write) -> Result<(), Inconsistency> {
+        let tail = self.tails.entry(group).or_default();
+        if let Some(state) = write.hard_state {
+            tail.set_hard_state(state)?;
+        }
+        if let Some(from) = write.truncate_from {
+            tail.truncate_from(from)?;
+        }
+        for entry in &write.entries {
+            tail.append(entry.id, 1)?;
+        }
+        Ok(())
+    }
+
+    fn append_floor(&mut self) -> Result<(), WalError> {
+        const FLOOR_BYTES: u64 = 96;
+        if self.active.offset + FLOOR_BYTES > self.active.end {
+            // A new segment says as much.
+            return self.begin_segment();
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        record::encode_floor(&mut buffer, self.stamp(), self.active.seed);
+        let written = self.write(&buffer);
+        self.buffer = buffer;
+        written
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp { lsn: self.next_lsn, durable_lsn: self.durable_lsn, prev_bytes: self.active.prev_bytes }
+    }
+
+    /// Writes an encoded batch to where the log ends.
+    fn write(&mut self, batch: &[u8]) -> Result<(), WalError> {
+        let active = &mut self.active;
+        let path = || segment::path(&self.dir, active.seq);
+        active.file.pwrite(batch, active.offset).map_err(WalError::io("writing", &path()))?;
+        active.offset += batch.len() as u64;
+        active.prev_bytes = batch.len() as u32;
+        self.stated_lsn = self.durable_lsn;
+        self.next_lsn += 1;
+        Ok(())
+    }
+
+    /// Lets readers find what the batch at `batch_at` holds.
+    fn publish(&self, batch_at: u64, batch: &[u8]) {
+        let header = BatchHeader::read(batch, u64::MAX);
+        let Some((header, head)) = header.and_then(|header| Some((header, batch.get(..header.head_bytes())?))) else {
+            return;
+        };
+        let mut places = self.places.lock();
+        for item in header.items(head).unwrap_or_default() {
+            let ItemBody::Entries { first, count, truncates } = item.body else { continue };
+            if truncates {
+                places.truncate_from(item.group, first.index);
+            }
+            if count > 0 {
+                places.append(item.group, recovery::place(self.active.seq, batch_at, head, &item, first, count));
+            }
+        }
+    }
+
+    fn sync_active(&mut self) -> Result<(), WalError> {
+        if self.durable_lsn + 1 < self.next_lsn {
+            let path = segment::path(&self.dir, self.active.seq);
+            self.active.file.sync_data().map_err(WalError::io("syncing", &path))?;
+            self.durable_lsn = self.next_lsn - 1;
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, bytes: u64) -> Result<(), WalError> {
+        if self.active.offset + bytes.next_multiple_of(ALIGN) <= self.active.end {
+            return Ok(());
+        }
+        self.begin_segment()
+    }
+
+    /// Closes the active segment and begins the next. Everything in the old one is durable first (bug `d01`): that
+    /// there is a next one proves it.
+    fn begin_segment(&mut self) -> Result<(), WalError> {
+        self.sync_active()?;
+        let spare = self.spares.take()?;
+        let states = self.tails.iter().filter_map(|(group, tail)| Some((*group, tail.hard_state()?)));
+        let header = SegmentHeader {
+            store: self.store,
+            seq: self.active.seq + 1,
+            oldest_seq: self.oldest_seq,
+            first_lsn: self.next_lsn,
+            file_bytes: self.config.segment_bytes,
+            previous_end: self.active.offset,
+            hard_states: states.collect(),
+        };
+        segment::begin(&*self.fs, &self.dir, &*spare.file, &spare.path, &header)?;
+        self.places.lock().add_segment(header.seq, Arc::clone(&spare.file));
+        self.active = Active {
+            file: spare.file,
+            seq: header.seq,
+            seed: header.checksum_seed(),
+            offset: header.header_bytes(),
+            end: header.file_bytes,
+            prev_bytes: 0,
+        };
+        self.stated_lsn = self.durable_lsn;
+        Ok(())
+    }
+}

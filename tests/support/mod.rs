@@ -1,0 +1,7 @@
+//! What the tests share.
+#![allow(dead_code, unreachable_pub)]
+
+#[cfg(feature = "node")]
+pub(crate) mod cluster;
+pub(crate) mod disk;
+pub(crate) mod lone;

@@ -1,0 +1,389 @@
+//! A simulated disk that can lose power.
+//!
+//! What is written but not synced is pending, sector by sector (512 B), and so are the entries of directories. A crash
+//! asks for the fate of each pending thing alone: any subset may survive, in any order. A sector is written whole or
+//! not at all, unless nothing in it was ever synced: then it may also hold garbage.
+//!
+//! Every call is counted; one of them can be made to fail, before or after it took effect.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tenure::wal::{File, Fs, Lock};
+
+const SECTOR: usize = 512;
+
+/// The disk. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct SimFs {
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Clone, Default)]
+struct Disk {
+    inodes: Vec<Inode>,
+    names: BTreeMap<PathBuf, usize>,
+    durable_names: BTreeMap<PathBuf, usize>,
+    pending_names: Vec<NameChange>,
+    locks: BTreeSet<PathBuf>,
+    calls: u64,
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Default)]
+struct Inode {
+    content: Vec<u8>,
+    durable: Vec<u8>,
+    /// Every version of a sector since the last sync.
+    pending: BTreeMap<usize, Vec<Vec<u8>>>,
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Create(PathBuf, usize),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+/// One call that fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    /// Which call, counted from 0.
+    pub(crate) call: u64,
+    /// Whether it takes effect all the same (a failed sync makes nothing durable either way).
+    pub(crate) takes_effect: bool,
+    pub(crate) kind: io::ErrorKind,
+}
+
+impl SimFs {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap()
+    }
+
+    /// How many calls there were.
+    pub(crate) fn calls(&self) -> u64 {
+        self.disk().calls
+    }
+
+    pub(crate) fn inject(&self, fault: Fault) {
+        self.disk().fault = Some(fault);
+    }
+
+    /// The disk as a power cut leaves it. `fate(n)` picks one of `n` ways for each pending thing.
+    pub(crate) fn crash(&self, mut fate: impl FnMut(usize) -> usize) -> Self {
+        let mut disk = self.disk().clone();
+        let mut names = disk.durable_names.clone();
+        for change in disk.pending_names.iter().filter(|_| fate(2) == 1) {
+            change.apply(&mut names);
+        }
+        for inode in names.values() {
+            disk.inodes[*inode].crash(&mut fate);
+        }
+        let disk = Disk {
+            inodes: disk.inodes,
+            durable_names: names.clone(),
+            names,
+            pending_names: Vec::new(),
+            locks: BTreeSet::new(),
+            calls: 0,
+            fault: None,
+        };
+        Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
+    /// An independent copy as if everything had been synced; the owner of its locks is gone.
+    pub(crate) fn copy(&self) -> Self {
+        self.crash(|ways| if ways == 2 { 1 } else { ways - 2 })
+    }
+
+    pub(crate) fn names(&self) -> Vec<PathBuf> {
+        self.disk().names.keys().cloned().collect()
+    }
+
+    pub(crate) fn content(&self, path: &Path) -> Vec<u8> {
+        let disk = self.disk();
+        disk.inodes[disk.names[path]].content.clone()
+    }
+
+    /// Replaces a file's content, durably.
+    pub(crate) fn set_content(&self, path: &Path, content: Vec<u8>) {
+        let mut disk = self.disk();
+        let inode = disk.names[path];
+        disk.inodes[inode] = Inode { durable: content.clone(), content, pending: BTreeMap::new() };
+    }
+
+    /// Changes a file's content, durably.
+    pub(crate) fn alter(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut content = self.content(path);
+        change(&mut content);
+        self.set_content(path, content);
+    }
+
+    /// Removes a file, durably.
+    pub(crate) fn forget(&self, path: &Path) {
+        let mut disk = self.disk();
+        disk.names.remove(path);
+        disk.durable_names.remove(path);
+    }
+
+    /// Counts a call and carries it out, unless it is the one to fail.
+    fn call<T>(&self, effect: impl FnOnce(&mut Disk) -> io::Result<T>) -> io::Result<T> {
+        let mut disk = self.disk();
+        let call = disk.calls;
+        disk.calls += 1;
+        match disk.fault.filter(|fault| fault.call == call) {
+            None => effect(&mut disk),
+            Some(fault) => {
+                if fault.takes_effect {
+                    effect(&mut disk)?;
+                }
+                Err(io::Error::new(fault.kind, "injected"))
+            }
+        }
+    }
+
+    fn sync(&self, effect: impl FnOnce(&mut Disk)) -> io::Result<()> {
+        let mut disk = self.disk();
+        let call = disk.calls;
+        disk.calls += 1;
+        match disk.fault.filter(|fault| fault.call == call) {
+            Some(fault) => Err(io::Error::new(fault.kind, "injected")),
+            None => {
+                effect(&mut disk);
+                Ok(())
+            }
+        }
+    }
+
+    fn file(&self, inode: usize) -> Arc<dyn File> {
+        Arc::new(SimFile { fs: self.clone(), inode })
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+        match self {
+            Self::Create(path, inode) => {
+                names.insert(path.clone(), *inode);
+            }
+            Self::Rename(from, to) => {
+                if let Some(inode) = names.remove(from) {
+                    names.insert(to.clone(), inode);
+                }
+            }
+            Self::Remove(path) => {
+                names.remove(path);
+            }
+        }
+    }
+}
+
+impl Disk {
+    fn change_names(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.pending_names.push(change);
+    }
+}
+
+impl Inode {
+    fn write(&mut self, bytes: &[u8], offset: usize) {
+        let end = offset + bytes.len();
+        if self.content.len() < end {
+            self.content.resize(end, 0);
+        }
+        self.content[offset..end].copy_from_slice(bytes);
+        for sector in offset / SECTOR..end.div_ceil(SECTOR) {
+            let start = sector * SECTOR;
+            let version = self.content[start..self.content.len().min(start + SECTOR)].to_vec();
+            self.pending.entry(sector).or_default().push(version);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.durable.clone_from(&self.content);
+        self.pending.clear();
+    }
+
+    fn crash(&mut self, fate: &mut impl FnMut(usize) -> usize) {
+        let pending = std::mem::take(&mut self.pending);
+        for (sector, versions) in pending {
+            let start = sector * SECTOR;
+            let synced = self.durable.get(start..self.durable.len().min(start + SECTOR)).unwrap_or_default();
+            let never_synced = synced.iter().all(|byte| *byte == 0);
+            // The way before the last is the newest version, see `copy`.
+            let survivor = match fate(versions.len() + 2) {
+                0 => continue,
+                way if way <= versions.len() => versions[way - 1].clone(),
+                _ if never_synced => versions[0].iter().map(|byte| byte.wrapping_mul(31) ^ 0xa5).collect(),
+                _ => continue,
+            };
+            let end = start + survivor.len();
+            if self.durable.len() < end {
+                self.durable.resize(end, 0);
+            }
+            self.durable[start..end].copy_from_slice(&survivor);
+        }
+        self.content.clone_from(&self.durable);
+    }
+}
+
+impl Fs for SimFs {
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.call(|_| Ok(()))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.call(|disk| {
+            let inside = disk.names.keys().filter(|path| path.parent() == Some(dir));
+            Ok(inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
+        })
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let inode = self.call(|disk| {
+            disk.inodes.push(Inode::default());
+            let inode = disk.inodes.len() - 1;
+            disk.change_names(NameChange::Create(path.to_path_buf(), inode));
+            Ok(inode)
+        })?;
+        Ok(self.file(inode))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let found = self.call(|disk| disk.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into()))?;
+        Ok(self.file(found))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(|disk| {
+            disk.change_names(NameChange::Rename(from.to_path_buf(), to.to_path_buf()));
+            Ok(())
+        })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.call(|disk| {
+            disk.change_names(NameChange::Remove(path.to_path_buf()));
+            Ok(())
+        })
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.sync(|disk| {
+            // All files are in one directory; a sync of its parent makes none of their names durable.
+            if disk.names.keys().any(|path| path.parent() == Some(dir)) {
+                disk.durable_names = disk.names.clone();
+                disk.pending_names.clear();
+            }
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let taken = self.call(|disk| Ok(disk.locks.insert(path.to_path_buf())))?;
+        let lock = || Box::new(SimLock { fs: self.clone(), path: path.to_path_buf() }) as Box<dyn Lock>;
+        Ok(taken.then(lock))
+    }
+}
+
+struct SimLock {
+    fs: SimFs,
+    path: PathBuf,
+}
+
+impl Lock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.fs.disk().locks.remove(&self.path);
+    }
+}
+
+struct SimFile {
+    fs: SimFs,
+    inode: usize,
+}
+
+impl File for SimFile {
+    fn pread(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.fs.call(|disk| {
+            let content = &disk.inodes[self.inode].content;
+            let start = usize::try_from(offset).map_err(io::Error::other)?;
+            let found = content.get(start..start + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+            buffer.copy_from_slice(found);
+            Ok(())
+        })
+    }
+
+    fn pwrite(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.fs.call(|disk| {
+            disk.inodes[self.inode].write(bytes, usize::try_from(offset).map_err(io::Error::other)?);
+            Ok(())
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.fs.sync(|disk| disk.inodes[self.inode].sync())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.fs.call(|disk| Ok(disk.inodes[self.inode].content.len() as u64))
+    }
+}
+
+/// Walks through every combination of fates, like an odometer.
+#[derive(Default)]
+pub(crate) struct AllFates {
+    digits: Vec<(usize, usize)>,
+    at: usize,
+}
+
+impl AllFates {
+    pub(crate) fn pick(&mut self, ways: usize) -> usize {
+        if self.at == self.digits.len() {
+            self.digits.push((0, ways));
+        }
+        self.at += 1;
+        self.digits[self.at - 1].0
+    }
+
+    /// Goes on to the next combination; `false` once all have been seen.
+    pub(crate) fn advance(&mut self) -> bool {
+        self.at = 0;
+        while let Some((digit, ways)) = self.digits.last_mut() {
+            *digit += 1;
+            if *digit < *ways {
+                return true;
+            }
+            self.digits.pop();
+        }
+        false
+    }
+}
+
+/// A small seeded generator (SplitMix64).
+#[derive(Clone)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(crate) fn pick(&mut self, ways: usize) -> usize {
+        self.below(ways as u64) as usize
+    }
+}
