@@ -17,10 +17,11 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use fixture::{identity, small_config};
+use fixture::{entry, hard_state, identity, small_config, write};
 use model::{Model, reopen};
 use simfs::{AllFates, Fault, Rng, SimFs};
-use tenure::types::GroupId;
+use tenure::log::{EntryKind, Write};
+use tenure::types::{GroupId, Index};
 use tenure::wal::{self, Wal, WalError};
 
 const DIR: &str = "/log";
@@ -91,7 +92,7 @@ fn must_stay_failed(wal: &mut Wal, call: impl FnOnce(&mut Wal) -> Result<(), Wal
     result
 }
 
-fn random_writes(run: &mut Run, rng: &mut Rng) -> Vec<(GroupId, tenure::log::Write)> {
+fn random_writes(run: &mut Run, rng: &mut Rng) -> Vec<(GroupId, Write)> {
     let mut writes = Vec::new();
     for _ in 0..1 + rng.below(3) {
         let mut model = run.model().clone();
@@ -162,6 +163,45 @@ fn any_subset_of_unsynced_sectors_may_survive() {
         }
     }
     assert!(images > 2_000 && partial > 0, "{images} images, {partial} kept a part of what was not synced");
+}
+
+/// `b42`: hard state, truncation and entries of one write are there together or not at all, whichever of its sectors
+/// survive.
+#[test]
+fn b42_a_write_is_whole_or_not_at_all() {
+    let (fs, dir) = (SimFs::new(), Path::new(DIR));
+    wal::found(&fs, dir, &identity()).unwrap();
+    let (mut wal, _) = Wal::open(Arc::new(fs.clone()), dir, small_config()).unwrap();
+    let group = GroupId(1);
+    let first = Write { hard_state: Some(hard_state(1, None)), ..write(&[(1, 1), (2, 1), (3, 1)]) };
+    let large = (2..6).map(|index| entry(index, 2, EntryKind::Command, &[index as u8; 300])).collect();
+    let second = Write {
+        hard_state: Some(hard_state(2, Some(2))),
+        truncate_from: Some(Index(2)),
+        entries: large,
+        ..Write::default()
+    };
+    let mut before = Model::default();
+    before.apply(group, &first);
+    let mut after = before.clone();
+    after.apply(group, &second);
+    wal.append(&[(group, first)]).unwrap();
+    wal.sync().unwrap();
+    wal.append(&[(group, second)]).unwrap();
+
+    let (mut fates, mut whole, mut cut) = (AllFates::default(), 0, 0);
+    loop {
+        let (_, recovered, model) = reopen(&fs.crash(|ways| fates.pick(ways)), dir).unwrap();
+        match model {
+            model if model == after => whole += 1,
+            model if model == before => cut += 1,
+            other => panic!("neither before nor after: {other:?} {recovered:?}"),
+        }
+        if !fates.advance() {
+            break;
+        }
+    }
+    assert!(whole >= 1 && cut >= 20, "{whole} {cut}");
 }
 
 #[test]

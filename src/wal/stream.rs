@@ -1,6 +1,7 @@
 //! The log of one directory: open it, append, sync.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::log::Write;
@@ -44,6 +45,14 @@ pub struct Wal {
     spares: Spares,
     /// Released last.
     _lock: Box<dyn Lock>,
+}
+
+impl fmt::Debug for Wal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dir, next_lsn, durable_lsn, failed, .. } = self;
+        let seq = self.active.seq;
+        write!(f, "Wal({}, segment {seq}, next {next_lsn}, durable {durable_lsn}, failed {failed})", dir.display())
+    }
 }
 
 /// The segment being written.
