@@ -1,4 +1,6 @@
 //! `tenure`: a Raft consensus engine that storage engines import as a library.
+// The example in the README is compiled with the documentation's tests.
+#![cfg_attr(all(doctest, feature = "node"), doc = include_str!("../README.md"))]
 
 pub mod config;
 pub mod core;
