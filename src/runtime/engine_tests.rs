@@ -459,3 +459,21 @@ fn a_bad_knob_starts_nothing() {
     let started = Engine::start(settings, Memory::default(), read, |_| Ok(Arc::new(Nowhere)));
     assert!(matches!(started, Err(EngineError::Config(_))));
 }
+
+/// No input is left behind when many threads enter at once. Nothing else would drain it here: there is no group, so no
+/// timer, and every read of a group that is not open is answered at once.
+#[test]
+fn no_input_is_left_in_the_inbox() {
+    let (engine, _) = start(settings(1), &ChannelNetwork::new());
+    let group = Group::<u64>::new(GROUP, engine.entrance.clone());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5000 {
+                    assert_eq!(group.read(Consistency::Linearizable).wait_long(), Err(ReadError::ShutDown));
+                }
+            });
+        }
+    });
+    engine.shutdown(LONG).unwrap();
+}
