@@ -1,5 +1,8 @@
 //! What the log should hold, as plainly as can be, and random writes that fit to it.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

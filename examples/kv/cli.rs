@@ -1,0 +1,221 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tenure::types::ClusterId;
+
+use super::members::Member;
+use super::operation::MAX_KEY_BYTES;
+
+/// A replicated key-value server for Redis clients: three nodes that stay one.
+///
+/// Try `kv demo` first: it starts a cluster, loads it, kills its leader and checks that nothing got lost.
+#[derive(Debug, Parser)]
+#[command(name = "kv", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Founds a node's directory: cluster name, node id and a random number that tells this disk from any other.
+    ///
+    /// Done once in the life of a node. A directory that was lost is not founded again under the same id: the node
+    /// would have forgotten its votes. It comes back under a new id.
+    Init(Init),
+    /// Runs one node until SIGTERM or SIGINT.
+    Serve(Box<Serve>),
+    /// Shows what it is all about: three nodes on this machine, load, a killed leader, and the proof that nothing got
+    /// lost.
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Name of the cluster, the same for all its nodes; nodes of another cluster are not talked to.
+    #[arg(long, value_name = "NAME", value_parser = cluster_id)]
+    pub(crate) cluster: ClusterId,
+    /// Number of this node, 1 or more, unique in the cluster and never given to another disk.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) id: u64,
+    /// The directory to found; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Number of this node, as it was founded.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) id: u64,
+    /// The node's directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// One node of the cluster, ID=HOST:RESP_PORT@PEER_PORT; once for each node, this one included. On the first start
+    /// this list, the same on every node, is the initial configuration.
+    #[arg(long = "peer", value_name = "ID=HOST:RESP_PORT@PEER_PORT", required = true)]
+    pub(crate) peers: Vec<Member>,
+    /// Where to listen for peers, IP:PORT. Trusts its network: keep it away from strangers. Default: as this node's own
+    /// --peer says.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where to listen for clients, IP:PORT. Default: as this node's own --peer says.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) resp: Option<SocketAddr>,
+    /// Founds the directory first if it is empty or missing. For a first start only: after a disk was lost this makes a
+    /// node that has forgotten its votes (its peers notice and refuse it).
+    #[arg(long, value_name = "NAME", value_parser = cluster_id)]
+    pub(crate) cluster: Option<ClusterId>,
+    /// Where the pairs are kept; the log is on disk either way.
+    #[arg(long, value_enum, default_value_t = StoreKind::Fjall)]
+    pub(crate) store: StoreKind,
+    #[command(flatten)]
+    pub(crate) timing: TimingArgs,
+    /// Size of one file of the log, in bytes; also the longest batch it can take.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub(crate) segment_bytes: u64,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// How much to log on standard error.
+    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+    pub(crate) log_level: LogLevel,
+    /// Stops when standard input ends, so that a node does not outlive who started it.
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TimingArgs {
+    /// E, in milliseconds, 10 or more: a follower that hears nothing for E to 2 E stands for election. Without a leader
+    /// no write is accepted, so a smaller E shortens outages; it must stay well above a round trip and a sync of the
+    /// disk. The same on every node.
+    #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    pub(crate) election_timeout: u64,
+    /// How often an idle leader writes to its followers, in milliseconds; at most E / 2. Default: E / 10, at most 100.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) heartbeat: Option<u64>,
+}
+
+impl TimingArgs {
+    pub(crate) fn election_timeout(&self) -> Duration {
+        Duration::from_millis(self.election_timeout)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// Client connections; further ones get an error and are closed.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub(crate) max_clients: usize,
+    /// Longest key, in bytes, at most 65534.
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_KEY_BYTES, value_parser = key_bytes)]
+    pub(crate) max_key_bytes: usize,
+    /// Longest argument of a request, so of a value, in bytes. Longer ones are refused before they are read.
+    #[arg(long, value_name = "BYTES", default_value_t = (1 << 20) - 1024)]
+    pub(crate) max_value_bytes: usize,
+    /// Arguments of one request.
+    #[arg(long, value_name = "COUNT", default_value_t = 4096)]
+    pub(crate) max_arguments: usize,
+    /// Bytes of all arguments of one request.
+    #[arg(long, value_name = "BYTES", default_value_t = 2 << 20)]
+    pub(crate) max_request_bytes: usize,
+    /// Bytes of a request that is typed as a line.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
+    pub(crate) max_line_bytes: usize,
+    /// Unanswered requests of one connection; more are not read until some are answered.
+    #[arg(long, value_name = "COUNT", default_value_t = 1024)]
+    pub(crate) max_pipeline: usize,
+    /// Bytes of answers that a client has not read; beyond, its connection is closed.
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 20)]
+    pub(crate) max_output_bytes: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// SETs to be acknowledged, each of a key of its own; one INCR on one of 100 counters comes with every 20 of them.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..))]
+    pub(crate) count: u64,
+    /// Connections, each with one request under way.
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) clients: u64,
+    /// Bytes of a value.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(16..=1_000_000))]
+    pub(crate) value_bytes: u64,
+    /// E of the three nodes, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub(crate) election_timeout: u64,
+    /// Where the nodes keep their pairs.
+    #[arg(long, value_enum, default_value_t = StoreKind::Fjall)]
+    pub(crate) store: StoreKind,
+    /// Directory for the three nodes, empty or missing; it is kept. Default: a temporary one, removed if all went well.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Leaves the cluster running for you to try.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoreKind {
+    /// On disk, in the LSM tree of fjall.
+    Fjall,
+    /// In memory; rebuilt from the log at every start.
+    Memory,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warning,
+    Info,
+    Debug,
+    Trace,
+}
+
+fn cluster_id(name: &str) -> Result<ClusterId, String> {
+    ClusterId::new(name).map_err(|error| error.to_string())
+}
+
+fn key_bytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes @ 1..=MAX_KEY_BYTES) => Ok(bytes),
+        _ => Err(format!("a number from 1 to {MAX_KEY_BYTES}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_explained() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn serve_is_read_as_documented() {
+        let line = "kv serve --id 1 --listen 127.0.0.1:8001 --resp 127.0.0.1:7001 --peer 1=127.0.0.1:7001@8001 \
+                    --peer 2=127.0.0.1:7002@8002 --peer 3=127.0.0.1:7003@8003 --dir d --cluster demo --heartbeat 20";
+        let Command::Serve(serve) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
+        assert_eq!((serve.peers.len(), serve.timing.heartbeat), (3, Some(20)));
+        for wrong in ["kv serve --id 0 --dir d --peer 1=h:1@2", "kv init --cluster a/b\u{7f} --id 1 --dir d"] {
+            assert!(Cli::try_parse_from(wrong.split_whitespace()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The main job in one command: three nodes, load, a killed leader, and the proof that nothing got lost.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::cluster::{Cluster, NodeInfo};
+use self::load::Load;
+use super::cli::Demo;
+
+mod client;
+mod cluster;
+mod judge;
+mod load;
+
+/// Why the demo did not hold.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Failed(String);
+
+/// Set by SIGINT and SIGTERM.
+pub(crate) struct Interrupted(Arc<AtomicBool>);
+
+impl Interrupted {
+    fn watch() -> Result<Self, Failed> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            let watched = signal_hook::flag::register(signal, flag.clone());
+            watched.map_err(|error| Failed(format!("cannot watch for signals: {error}")))?;
+        }
+        Ok(Self(flag))
+    }
+
+    fn pause(&self, time: Duration) -> Result<(), Failed> {
+        std::thread::sleep(time);
+        if self.0.load(Ordering::Relaxed) { Err(Failed("interrupted".into())) } else { Ok(()) }
+    }
+}
+
+/// How long three processes may take to elect a leader, whatever the machine is busy with.
+const ELECTION_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the restarted node may take to catch up.
+const AGREEMENT_LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs the demo and prints what it saw.
+///
+/// # Errors
+/// [`Failed`] says what did not hold. The directory with the nodes' logs is kept then.
+pub(crate) fn run(demo: &Demo) -> Result<(), Failed> {
+    let dir = choose_dir(demo)?;
+    let result = Interrupted::watch().and_then(|interrupted| play(demo, &dir, &interrupted));
+    match &result {
+        Ok(()) if demo.dir.is_none() && !demo.keep => {
+            // What is left in the system's temporary directory is the system's to remove.
+            let _ = std::fs::remove_dir_all(&dir);
+        }
+        Ok(()) => {}
+        Err(_) => eprintln!("The nodes' data and logs are in {}", dir.display()),
+    }
+    result
+}
+
+fn choose_dir(demo: &Demo) -> Result<PathBuf, Failed> {
+    let failed = |error: std::io::Error| Failed(format!("cannot make a directory for the nodes: {error}"));
+    let Some(dir) = &demo.dir else {
+        return tempfile::Builder::new().prefix("tenure-demo-").tempdir().map(tempfile::TempDir::keep).map_err(failed);
+    };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    if std::fs::read_dir(dir).map_err(failed)?.next().is_some() {
+        return Err(Failed(format!("{} is not empty; the demo founds new nodes there", dir.display())));
+    }
+    Ok(dir.clone())
+}
+
+fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed> {
+    let mut cluster = Cluster::new(dir, demo)?;
+    println!("Three nodes on this machine, data in {}", dir.display());
+    cluster.start()?;
+    let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
+    println!("Node {} leads. {} clients write {} pairs.", leader + 1, demo.clients, demo.count);
+
+    let value_bytes = usize::try_from(demo.value_bytes).unwrap_or(usize::MAX);
+    let load = Arc::new(Load::new(demo.count, value_bytes));
+    let began = Instant::now();
+    let clients = start_clients(demo, &cluster, &load)?;
+    let driven = drive(&mut cluster, &load, &clients, interrupted);
+    if driven.is_err() {
+        load.stop.store(true, Ordering::Relaxed);
+    }
+    let ended = join(clients);
+    driven?;
+    ended?;
+    let elapsed = began.elapsed();
+
+    let agreed = judge::await_agreement(&mut cluster, AGREEMENT_LIMIT, interrupted)?;
+    judge::check_writes(cluster.addresses(), &load, value_bytes)?;
+    judge::check_counters(cluster.addresses(), &load)?;
+    judge::check_digests(&cluster, &agreed)?;
+    report(demo, &load, elapsed, &agreed)?;
+    say_goodbye(demo, cluster);
+    Ok(())
+}
+
+type Client = JoinHandle<Result<(), Failed>>;
+
+/// A thread per client: it spends its time waiting for an answer.
+fn start_clients(demo: &Demo, cluster: &Cluster, load: &Arc<Load>) -> Result<Vec<Client>, Failed> {
+    let nodes = cluster.addresses();
+    let start = |number: u64| {
+        let (load, nodes) = (load.clone(), nodes.clone());
+        let client = std::thread::Builder::new().name(format!("client-{number}")).stack_size(256 << 10);
+        client.spawn(move || load.client(nodes)).map_err(|error| Failed(format!("cannot start a client: {error}")))
+    };
+    (0..demo.clients).map(start).collect()
+}
+
+fn join(clients: Vec<Client>) -> Result<(), Failed> {
+    let joined =
+        clients.into_iter().map(|client| client.join().unwrap_or_else(|_| Err(Failed("a client panicked".into()))));
+    // All are joined, whatever the first of them says.
+    joined.collect::<Vec<_>>().into_iter().collect()
+}
+
+/// Watches the load, kills the leader half-way and starts it again later.
+fn drive(cluster: &mut Cluster, load: &Load, clients: &[Client], interrupted: &Interrupted) -> Result<(), Failed> {
+    let bar = progress_bar(load.count);
+    let mut killed = None;
+    let mut restarted = false;
+    while clients.iter().any(|client| !client.is_finished()) {
+        let done = load.acknowledged.load(Ordering::Relaxed);
+        bar.set_position(done);
+        cluster.check_running()?;
+        if killed.is_none() && done >= load.count / 2 {
+            killed = Some(kill_leader(cluster, load, &bar, interrupted)?);
+        }
+        if let Some(at) = killed
+            && !restarted
+            && load.failover().is_some()
+            && done >= load.count / 4 * 3
+        {
+            restarted = true;
+            cluster.start()?;
+            announce(&bar, &format!("{done} acknowledged: node {} starts again.", at + 1));
+        }
+        interrupted.pause(Duration::from_millis(5))?;
+    }
+    bar.finish_and_clear();
+    match (killed, restarted) {
+        (None, _) => Err(Failed("the load ended before its leader could be killed".into())),
+        (Some(_), true) => Ok(()),
+        // The clients were faster than this thread.
+        (Some(_), false) => cluster.start(),
+    }
+}
+
+fn kill_leader(
+    cluster: &mut Cluster,
+    load: &Load,
+    bar: &ProgressBar,
+    interrupted: &Interrupted,
+) -> Result<usize, Failed> {
+    let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
+    cluster.kill(leader)?;
+    load.mark_kill();
+    let done = load.acknowledged.load(Ordering::Relaxed);
+    announce(bar, &format!("{done} acknowledged: node {}, the leader, is killed (SIGKILL).", leader + 1));
+    Ok(leader)
+}
+
+/// A line above the bar, or simply a line where there is no terminal.
+fn announce(bar: &ProgressBar, line: &str) {
+    if bar.is_hidden() { println!("{line}") } else { bar.println(line) }
+}
+
+/// Shown on a terminal only.
+fn progress_bar(count: u64) -> ProgressBar {
+    let bar = ProgressBar::new(count);
+    let template = "{bar:40} {human_pos} of {human_len} acknowledged, {per_sec}, {elapsed}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo) -> Result<(), Failed> {
+    let acknowledged = load.acknowledged.load(Ordering::Relaxed);
+    let sum = |pick: fn(&(std::sync::atomic::AtomicU64, std::sync::atomic::AtomicU64)) -> u64| -> u64 {
+        load.increments.iter().map(pick).sum()
+    };
+    let increments = sum(|(acknowledged, _)| acknowledged.load(Ordering::Relaxed));
+    let unknown = sum(|(_, unknown)| unknown.load(Ordering::Relaxed));
+    let latencies = load.latencies()?;
+    let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+    let rate = (acknowledged + increments) as f64 / elapsed.as_secs_f64();
+    let failover =
+        load.failover().ok_or_else(|| Failed("no write was acknowledged after the leader's death".into()))?;
+    let (refused, lost) = (load.refused.load(Ordering::Relaxed), load.unknown.load(Ordering::Relaxed));
+    println!();
+    println!(
+        "throughput  {rate:.0} acknowledged writes/s of {} B over {} connections, outage included",
+        demo.value_bytes, demo.clients
+    );
+    println!(
+        "latency     p50 {:.2} ms, p99 {:.2} ms, max {:.0} ms",
+        ms(0.5),
+        ms(0.99),
+        latencies.max() as f64 / 1000.0
+    );
+    println!(
+        "failover    {:.0} ms from SIGKILL to the next acknowledged write (E = {} ms)",
+        failover.as_secs_f64() * 1000.0,
+        demo.election_timeout
+    );
+    println!("retried     {refused} attempts refused, {lost} of unknown outcome");
+    println!("held        {acknowledged} acknowledged SETs: every one is there, with its value");
+    println!(
+        "            {} counters stand where {increments} acknowledged and {unknown} unknown INCRs allow",
+        load::COUNTERS
+    );
+    println!(
+        "            three identical state machines: digest {} at index {}, {} keys",
+        agreed.digest, agreed.applied, agreed.keys
+    );
+    println!();
+    Ok(())
+}
+
+fn say_goodbye(demo: &Demo, cluster: Cluster) {
+    let addresses = cluster.addresses();
+    if !demo.keep {
+        println!("Next: run it again with --keep and talk to the cluster with redis-cli -c, or try --clients 256.");
+        return;
+    }
+    let port = cluster.nodes.first().map_or(0, |node| node.member.resp_port);
+    let processes: Vec<String> = cluster.release().iter().map(u32::to_string).collect();
+    println!("The cluster runs on: {}", addresses.join(", "));
+    println!("Try      redis-cli -c -p {port} SET greeting hello");
+    println!("         redis-cli -p {port} CLUSTER NODES");
+    println!("         redis-benchmark -p <the leader's port> -t set,get -n 100000 -c 64 -d 128");
+    println!("Stop it  kill {}", processes.join(" "));
+}

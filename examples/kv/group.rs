@@ -1,0 +1,57 @@
+//! The replicated group, as the server sees it.
+
+use tenure::core::RoleKind;
+use tenure::runtime::{Consistency, Group, ProposalError, ReadError};
+
+use super::replica::{Done, Failure, Replica, Status, Write};
+use super::store::Outcome;
+
+impl Replica for Group<Outcome> {
+    fn write(&self, batch: Vec<Write>) {
+        for Write { command, done } in batch {
+            self.propose_with(command, move |outcome| done(outcome.map(|applied| applied.output).map_err(Failure::from)));
+        }
+    }
+
+    fn confirm(&self, done: Done<()>) {
+        self.read_with(Consistency::Linearizable, move |answer| done(answer.map(|_| ()).map_err(Failure::from)));
+    }
+
+    fn status(&self) -> Status {
+        let Some(status) = Self::status(self) else {
+            return Status { stopped: Some("the node is shut down".into()), ..Status::default() };
+        };
+        let core = status.core;
+        Status {
+            leads: core.role == RoleKind::Leader,
+            leader: core.leader,
+            term: core.term.0,
+            last: core.last.index.0,
+            commit: core.commit.0,
+            applied: core.applied.0,
+            stopped: core.stopped.map(|fatal| fatal.to_string()),
+        }
+    }
+}
+
+impl From<ProposalError> for Failure {
+    fn from(error: ProposalError) -> Self {
+        match error {
+            ProposalError::NotLeader { leader } => Self::NotLeader(leader),
+            ProposalError::Overloaded => Self::Busy(error.to_string()),
+            ProposalError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            error if error.certainly_not_committed() => Self::Stopped(error.to_string()),
+            error => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NotLeader { leader } => Self::NotLeader(leader),
+            ReadError::Overloaded => Self::Busy(error.to_string()),
+            error => Self::Stopped(error.to_string()),
+        }
+    }
+}

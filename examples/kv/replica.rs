@@ -1,0 +1,51 @@
+//! What the server needs from the replicated group, and no more: its own tests put something else in its place.
+
+use bytes::Bytes;
+use tenure::types::NodeId;
+
+use super::store::Outcome;
+
+/// This node's part in the group. Nothing here blocks.
+pub(crate) trait Replica: Send + Sync + 'static {
+    /// Proposes commands, in this order. Each callback is called once, on any thread, possibly before this returns.
+    fn write(&self, batch: Vec<Write>);
+
+    /// Asks whether this node leads. The callback is called once, on any thread; with `Ok` the store has everything
+    /// that was acknowledged to anybody before this call.
+    fn confirm(&self, done: Done<()>);
+
+    /// What this node knows at the moment: good for hints, not for answers about the data.
+    fn status(&self) -> Status;
+}
+
+/// A command and who waits for its outcome.
+pub(crate) struct Write {
+    pub(crate) command: Bytes,
+    pub(crate) done: Done<Outcome>,
+}
+
+/// A callback. It must not block.
+pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;
+
+/// Why there is no outcome. All but `Unknown` say that the command certainly is not executed and never will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    NotLeader(Option<NodeId>),
+    Busy(String),
+    TooLarge(String),
+    Stopped(String),
+    Unknown(String),
+}
+
+/// What a node knows about its group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) leads: bool,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) term: u64,
+    pub(crate) last: u64,
+    pub(crate) commit: u64,
+    pub(crate) applied: u64,
+    /// Why the group does not work here any more.
+    pub(crate) stopped: Option<String>,
+}

@@ -1,0 +1,231 @@
+//! `kv serve`: one node, from its directory to the last closed connection. And `kv init`, which founds the directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use slog::{Drain as _, Level, Logger, info, o};
+use tenure::config::{Limits, Timing};
+use tenure::quorum::{Configuration, Voters};
+use tenure::runtime::{Group, Node, NodeConfig};
+use tenure::types::{ClusterId, GroupId, NodeId};
+
+use super::cli::{Init, LimitArgs, LogLevel, Serve, StoreKind};
+use super::members::{Member, Members};
+use super::resp;
+use super::server::{self, Server};
+use super::store::durable::Durable;
+use super::store::memory::Memory;
+use super::store::{Machine, Outcome, Store};
+
+/// The one group of this server.
+const GROUP: GroupId = GroupId(1);
+
+/// How long a node may take to stop.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a node cannot be founded or run: a sentence, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(String);
+
+/// Founds a node's directory.
+///
+/// # Errors
+/// [`Refused`] if it is founded already or cannot be written.
+pub(crate) fn init(init: &Init) -> Result<(), Refused> {
+    found(&init.dir, &init.cluster, NodeId(init.id))?;
+    println!("Node {} of cluster {} is founded in {}", init.id, init.cluster, init.dir.display());
+    Ok(())
+}
+
+fn found(dir: &Path, cluster: &ClusterId, id: NodeId) -> Result<(), Refused> {
+    let founded = Node::found(engine_dir(dir), cluster.clone(), id);
+    founded.map(drop).map_err(|error| Refused(format!("cannot found {}: {error}", dir.display())))
+}
+
+/// The engine's part of a node's directory: identity and log.
+fn engine_dir(dir: &Path) -> PathBuf {
+    dir.join("raft")
+}
+
+/// The storage engine's part of a node's directory.
+fn store_dir(dir: &Path) -> PathBuf {
+    dir.join("store")
+}
+
+/// Runs one node until it is told to stop.
+///
+/// # Errors
+/// [`Refused`] if it cannot start, or not stop in time.
+pub(crate) fn serve(serve: &Serve) -> Result<(), Refused> {
+    let logger = logger(serve);
+    let members = members(serve)?;
+    let listen = address(serve.listen, &members.all[&members.own].peer_address())?;
+    let resp = address(serve.resp, &members.all[&members.own].resp_address())?;
+    let stop = stop_signals(serve.stop_with_stdin)?;
+    prepare_directory(serve)?;
+
+    let node = Node::open(node_config(serve, &members, listen, &logger)).map_err(|error| {
+        Refused(format!("cannot open node {} in {}: {error}", serve.id, serve.dir.display()))
+    })?;
+    let store = open_store(serve, &logger)?;
+    let group = open_group(&node, &members, store.clone())?;
+    let limits = server_limits(&serve.limits);
+    let server = Server::start(resp, limits, members, store, Arc::new(group), logger.clone())
+        .map_err(|error| Refused(format!("cannot listen for clients on {resp}: {error}")))?;
+    info!(logger, "serving"; "clients" => %server.address(), "peers" => %listen, "dir" => %serve.dir.display());
+
+    // Ends when a signal came, or when whoever could send one is gone.
+    let reason = stop.recv().unwrap_or("nothing left to wait for");
+    info!(logger, "stopping"; "reason" => reason);
+    drop(server);
+    node.shutdown(SHUTDOWN_LIMIT).map_err(|error| Refused(error.to_string()))
+}
+
+fn logger(serve: &Serve) -> Logger {
+    let level = match serve.log_level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warning => Level::Warning,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Trace => Level::Trace,
+    };
+    let lines = slog_term::PlainSyncDecorator::new(io::stderr());
+    let drain = slog_term::FullFormat::new(lines).use_utc_timestamp().build();
+    // A log that cannot be written must not stop the node.
+    Logger::root(drain.filter_level(level).ignore_res(), o!("node" => serve.id))
+}
+
+fn members(serve: &Serve) -> Result<Members, Refused> {
+    let own = NodeId(serve.id);
+    let mut all: BTreeMap<NodeId, Member> = BTreeMap::new();
+    for member in &serve.peers {
+        if all.insert(member.id, member.clone()).is_some() {
+            return Err(Refused(format!("--peer names node {} twice", member.id.0)));
+        }
+    }
+    if !all.contains_key(&own) {
+        return Err(Refused(format!("no --peer names this node, {}; the list is the same on every node", own.0)));
+    }
+    Ok(Members { own, all })
+}
+
+/// The address given, or else the one that the node's own `--peer` names.
+fn address(given: Option<SocketAddr>, own: &str) -> Result<SocketAddr, Refused> {
+    let resolve = || {
+        let mut found = own.to_socket_addrs().map_err(|error| Refused(format!("cannot resolve {own}: {error}")))?;
+        found.next().ok_or_else(|| Refused(format!("{own} has no address")))
+    };
+    given.map_or_else(resolve, Ok)
+}
+
+/// Founds a new directory if that was asked for.
+fn prepare_directory(serve: &Serve) -> Result<(), Refused> {
+    let dir = &serve.dir;
+    let empty = match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(Refused(format!("cannot read {}: {error}", dir.display()))),
+    };
+    match &serve.cluster {
+        Some(cluster) if empty => found(dir, cluster, NodeId(serve.id)),
+        None if empty => Err(Refused(format!(
+            "{} was never founded. A new node: run `kv init` first, or give --cluster. A node that lost its disk: \
+             it would have forgotten its votes, bring it back under a new id",
+            dir.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn node_config(serve: &Serve, members: &Members, listen: SocketAddr, logger: &Logger) -> NodeConfig {
+    let mut timing = Timing::from_election_timeout(serve.timing.election_timeout());
+    if let Some(heartbeat) = serve.timing.heartbeat {
+        timing.heartbeat_interval = Duration::from_millis(heartbeat);
+    }
+    let others = members.all.values().filter(|member| member.id != members.own);
+    let mut config = NodeConfig::new(engine_dir(&serve.dir), listen);
+    config.peers = others.map(|member| (member.id, member.peer_address())).collect();
+    config.timing = timing;
+    config.wal.segment_bytes = serve.segment_bytes;
+    config.logger = logger.clone();
+    config
+}
+
+fn open_store(serve: &Serve, logger: &Logger) -> Result<Arc<dyn Store>, Refused> {
+    match serve.store {
+        StoreKind::Memory => Ok(Arc::new(Memory::new())),
+        StoreKind::Fjall => {
+            let dir = store_dir(&serve.dir);
+            let opened = Durable::open(&dir, logger);
+            let store = opened.map_err(|error| Refused(format!("cannot open {}: {error}", dir.display())))?;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+fn open_group(node: &Node, members: &Members, store: Arc<dyn Store>) -> Result<Group<Outcome>, Refused> {
+    let machine = Machine::new(store);
+    let opened = if node.groups().contains(&GROUP) {
+        node.open_group(GROUP, machine)
+    } else {
+        let voters = Voters::from_nodes(members.all.keys().copied());
+        let configuration = Configuration::new(voters, Voters::default(), Voters::default());
+        let configuration = configuration.map_err(|error| Refused(format!("--peer: {error}")))?;
+        node.create_group(GROUP, configuration, machine)
+    };
+    opened.map_err(|error| Refused(format!("cannot open the group: {error}")))
+}
+
+fn server_limits(arguments: &LimitArgs) -> server::Limits {
+    server::Limits {
+        connections: arguments.max_clients,
+        request: resp::Limits {
+            arguments: arguments.max_arguments,
+            argument_bytes: arguments.max_value_bytes,
+            request_bytes: arguments.max_request_bytes,
+            line_bytes: arguments.max_line_bytes,
+        },
+        key_bytes: arguments.max_key_bytes,
+        command_bytes: Limits::default().command_bytes,
+        pipeline: arguments.max_pipeline,
+        pipeline_bytes: 4 << 20,
+        output_bytes: arguments.max_output_bytes,
+    }
+}
+
+/// Says once why the node should stop.
+fn stop_signals(with_stdin: bool) -> Result<Receiver<&'static str>, Refused> {
+    let failed = |error: io::Error| Refused(format!("cannot watch for signals: {error}"));
+    let (sender, receiver) = bounded(1);
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    let told = sender.clone();
+    let watch = move || {
+        for signal in signals.forever() {
+            tell(&told, if signal == SIGTERM { "SIGTERM" } else { "SIGINT" });
+        }
+    };
+    std::thread::Builder::new().name("kv-signals".into()).spawn(watch).map_err(failed)?;
+    if with_stdin {
+        let watch = move || {
+            let mut ignored = [0; 256];
+            while matches!(io::stdin().read(&mut ignored), Ok(1..)) {}
+            tell(&sender, "standard input ended");
+        };
+        std::thread::Builder::new().name("kv-stdin".into()).spawn(watch).map_err(failed)?;
+    }
+    Ok(receiver)
+}
+
+/// One reason is enough: if one waits already, this one is dropped.
+fn tell(sender: &Sender<&'static str>, reason: &'static str) {
+    let _ = sender.try_send(reason);
+}
