@@ -1,5 +1,7 @@
 //! Founding, opening, creating and closing: what is allowed once, what must be refused, what survives.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod node_support;
 
 use node_support::{Cluster, GROUP, Journal, LONG, Recorder, cluster_id, wait};

@@ -1,5 +1,7 @@
 //! `l01`: no thread outlives its node. Alone in its file: it looks at all threads of the process.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod node_support;
 
 use node_support::{Cluster, LONG};

@@ -1,5 +1,7 @@
 //! Three nodes, and five, in one process: real files, real sockets, real threads.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod node_support;
 
 use node_support::{Cluster, GROUP, wait, wait_for};

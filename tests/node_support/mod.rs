@@ -1,5 +1,6 @@
 //! Nodes of one process over real files and real sockets.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
