@@ -1,10 +1,10 @@
 //! One core, its disk and its clock, and a judge who looks at everything that comes out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tenure::config::CoreConfig;
-use tenure::core::{Core, Input, LoadPurpose, Output, Restored};
+use tenure::core::{Core, CoreStatus, Input, LoadPurpose, Output, Restored, RoleKind};
 use tenure::log::{Entry, EntryKind, HardState, Log, TermRun, Write};
 use tenure::message::{AppendOutcome, Body, Message, Verdict};
 use tenure::quorum::Configuration;
@@ -35,6 +35,10 @@ pub struct Subject {
     handed: Index,
     /// The newest (term, vote, commit) seen since the start.
     seen: (Term, Option<NodeId>, Index),
+    /// Who has said yes to a vote of each term, whether it counted or not.
+    grants: BTreeMap<Term, BTreeSet<NodeId>>,
+    /// The largest match index that each node has ever stated in each term.
+    acknowledged: BTreeMap<(Term, NodeId), Index>,
 }
 
 impl Subject {
@@ -72,6 +76,8 @@ impl Subject {
             pending: VecDeque::new(),
             handed: Index::ZERO,
             seen,
+            grants: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
         };
         subject.carry_out(out);
         Some(subject)
@@ -83,6 +89,18 @@ impl Subject {
     }
 
     pub fn receive(&mut self, message: Message) {
+        match &message.body {
+            Body::VoteResponse(answer) if answer.verdict == Verdict::Granted => {
+                self.grants.entry(answer.campaign_term).or_default().insert(message.from);
+            }
+            Body::AppendResponse(answer) => {
+                if let AppendOutcome::Accepted { matched } = answer.outcome {
+                    let known = self.acknowledged.entry((answer.request_term, message.from)).or_default();
+                    *known = (*known).max(matched);
+                }
+            }
+            _ => {}
+        }
         self.step(Input::Received(message));
     }
 
@@ -169,7 +187,33 @@ impl Subject {
         {
             assert!(deadline + Duration::from_secs(3600) > self.now, "a deadline of long ago");
         }
+        if status.role == RoleKind::Leader {
+            self.judge_leader(&status, commit);
+        }
         self.seen = (status.term, status.vote, status.commit);
+    }
+
+    /// A leader was elected by a quorum, and commits what a quorum has, of its own term.
+    fn judge_leader(&self, status: &CoreStatus, commit_before: Index) {
+        let said_yes = |node| node == SUBJECT || self.grants.get(&status.term).is_some_and(|yes| yes.contains(&node));
+        let founders = self.configuration_when_elected(status.term);
+        assert!(founders.reached(said_yes), "{status:?} was not elected");
+        if status.commit > commit_before {
+            let has = |node| match node {
+                SUBJECT => Index(self.entries.len() as u64),
+                other => self.acknowledged.get(&(status.term, other)).copied().unwrap_or_default(),
+            };
+            assert!(status.configuration.reached(has) >= status.commit, "{status:?} was not on a quorum");
+            assert_eq!(self.core.log().term_at(status.commit), Some(status.term), "counted an entry of an older term");
+        }
+    }
+
+    /// The configuration in use before a leader of `term` appended anything: nothing in its log is of that term then.
+    fn configuration_when_elected(&self, term: Term) -> Configuration {
+        let older = self.entries.iter().rev().filter(|entry| entry.id.term < term);
+        let latest = older.filter(|entry| entry.kind == EntryKind::Configuration).map(|entry| &entry.payload).next();
+        let decoded = latest.and_then(|payload| Configuration::decode(payload).ok());
+        decoded.unwrap_or_else(|| self.core.status().configuration)
     }
 
     /// Every message may leave at once: so what it says must be true of the disk already.
