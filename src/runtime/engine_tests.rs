@@ -60,7 +60,7 @@ impl StateMachine for Counting {
             match &command.data[..] {
                 b"panic" => panic!("on purpose"),
                 b"fail" => return Err(ApplyError("on purpose".to_owned())),
-                b"block" => drop(self.gate.recv()),
+                b"block" => _ = self.gate.recv(),
                 b"short" => return Ok(Vec::new()),
                 _ => {}
             }

@@ -76,8 +76,8 @@ pub(super) struct Outbox {
     pub(super) groups: BTreeMap<GroupId, Arc<ApplyQueue>>,
     persist: Arc<Persist>,
     loads: Arc<LoadQueue>,
-    /// Handed to the persist thread at the end of a round, after the messages have left: followers start their disks
-    /// before this node starts its own.
+    /// For the persist thread, all groups' at once, just before messages leave: waking it costs less than a send, and a
+    /// follower's disk is what its leader waits for, not its first answer.
     writes: Vec<(GroupId, Write)>,
     aftermath: Aftermath,
 }
@@ -181,7 +181,7 @@ impl Entrance {
             shard.handle(&mut now, input, outbox);
         }
         shard.flush(&mut now, outbox);
-        outbox.persist.queue.push_all(&mut outbox.writes);
+        outbox.release_writes();
         self.alarm.set(shard.next_deadline());
     }
 
@@ -218,8 +218,15 @@ impl Entrance {
     }
 }
 
+impl Outbox {
+    fn release_writes(&mut self) {
+        self.persist.queue.push_all(&mut self.writes);
+    }
+}
+
 impl Effects for Outbox {
     fn send(&mut self, messages: &mut Vec<Message>) {
+        self.release_writes();
         if let Some(transport) = &self.transport {
             transport.send(messages);
         }
