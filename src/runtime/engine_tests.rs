@@ -315,6 +315,26 @@ fn callbacks_may_propose_again_and_never_recurse() {
     alone.end();
 }
 
+/// Callbacks that are told together and propose again are appended together: answering does not undo batching.
+#[test]
+fn what_callbacks_propose_travels_together() {
+    let alone = alone();
+    let (told, wait) = channel::unbounded();
+    let stall = alone.disk.0.stalled.lock();
+    for _ in 0..100 {
+        let (group, told) = (alone.group.clone(), told.clone());
+        alone.group.propose_with("x", move |_| group.propose_with("y", move |outcome| told.send(outcome).unwrap()));
+    }
+    let before = alone.engine.metrics().shard.append_batches;
+    drop(stall);
+    for _ in 0..100 {
+        assert!(wait.recv_timeout(LONG).unwrap().is_ok());
+    }
+    let batches = alone.engine.metrics().shard.append_batches - before;
+    assert!(batches <= 10, "{batches} appends for 100 commands");
+    alone.end();
+}
+
 /// `l01`, `c32`: a shutdown tells everybody, refuses what comes later, and is bounded even if a state machine never
 /// returns; the second one finds it ended.
 #[test]
