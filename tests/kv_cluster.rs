@@ -1,5 +1,7 @@
 //! The example `kv` as its users meet it: three processes, a client library, and SIGKILL.
 #![cfg(feature = "node")]
+// The lints know tests by their attribute, not the functions that tests share.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs::{self, File};
 use std::net::TcpListener;

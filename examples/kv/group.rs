@@ -9,7 +9,9 @@ use super::store::Outcome;
 impl Replica for Group<Outcome> {
     fn write(&self, batch: Vec<Write>) {
         for Write { command, done } in batch {
-            self.propose_with(command, move |outcome| done(outcome.map(|applied| applied.output).map_err(Failure::from)));
+            self.propose_with(command, move |outcome| {
+                done(outcome.map(|applied| applied.output).map_err(Failure::from))
+            });
         }
     }
 
