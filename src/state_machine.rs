@@ -46,7 +46,8 @@ pub trait StateMachine: Send + 'static {
     }
 }
 
-/// The state machine cannot go on. The message goes to the log and to every waiting caller.
+/// The state machine cannot go on. The message goes to the log; waiting callers are told that the group stopped
+/// because of its state machine.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the state machine failed: {0}")]
 pub struct ApplyError(pub String);

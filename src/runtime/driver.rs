@@ -321,3 +321,7 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -1,0 +1,122 @@
+//! Founding, opening, creating and closing: what is allowed once, what must be refused, what survives.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod node_support;
+
+use node_support::{Cluster, GROUP, Journal, LONG, Recorder, cluster_id, wait};
+use tenure::quorum::Configuration;
+use tenure::runtime::{GroupError, Node, NodeConfig, OpenError};
+use tenure::types::{GroupId, NodeId};
+use tenure::wal::WalError;
+
+/// `l25`: a group of one elects itself, commits, restarts, and has everything.
+#[test]
+fn l25_a_lone_node_restarts_with_everything() {
+    let mut cluster = Cluster::start(1);
+    for round in 0..3 {
+        for nth in 0..10 {
+            cluster.propose(format!("round {round} command {nth}"));
+        }
+        cluster.stop(1);
+        cluster.run(1);
+    }
+    cluster.propose("last");
+    cluster.assert_equal_and_complete();
+}
+
+/// A log many times longer than what is kept in memory and in one segment is applied again from disk.
+#[test]
+fn a_long_log_is_applied_again_from_disk() {
+    let mut cluster = Cluster::start_with(1, |config| {
+        node_support::fast(config);
+        config.limits.cache_bytes = 4096;
+        config.limits.apply_bytes = 16 << 10;
+        config.wal.segment_bytes = 128 << 10;
+        config.wal.batch_bytes = 32 << 10;
+        config.limits.command_bytes = 32 << 10;
+    });
+    cluster.propose("first");
+    let commands: Vec<bytes::Bytes> = (0..500).map(|nth| format!("{nth:0>2000}").into()).collect();
+    for ticket in cluster.running[&1].group.propose_batch(commands.clone()) {
+        wait(ticket).unwrap();
+    }
+    cluster.acknowledged.extend(commands);
+    cluster.stop(1);
+    cluster.run(1);
+    cluster.propose("last");
+    cluster.assert_equal_and_complete();
+}
+
+#[test]
+fn a_directory_is_founded_once_and_opened_by_one() {
+    let mut cluster = Cluster::start(1);
+    let again = Node::found(cluster.dir(1), cluster_id(), NodeId(1));
+    assert!(matches!(again, Err(OpenError::Wal(WalError::AlreadyFounded { .. } | WalError::Locked { .. }))));
+    assert!(matches!(Node::open(cluster.config(1)), Err(OpenError::Wal(WalError::Locked { .. }))));
+    assert!(matches!(Node::open(cluster.config(9)), Err(OpenError::Wal(WalError::NotFounded { .. }))));
+    cluster.stop(1);
+    cluster.run(1);
+}
+
+#[test]
+fn groups_are_created_once_and_opened_once() {
+    let cluster = Cluster::start(1);
+    let node = &cluster.running[&1].node;
+    let alone = || Configuration::of_voters([NodeId(1)]).unwrap();
+    let machine = || Recorder(Journal::default());
+    assert!(matches!(node.create_group(GROUP, alone(), machine()), Err(GroupError::Exists(GROUP))));
+    assert!(matches!(node.open_group(GROUP, machine()), Err(GroupError::Open(GROUP))));
+    assert!(matches!(node.open_group(GroupId(7), machine()), Err(GroupError::Unknown(GroupId(7)))));
+    assert_eq!(node.groups(), [GROUP]);
+    node.shutdown(LONG).unwrap();
+    assert!(matches!(node.create_group(GroupId(7), alone(), machine()), Err(GroupError::ShutDown)));
+}
+
+/// A group that was created and never opened again is still on disk, and its node can be used for others.
+#[test]
+fn a_group_may_stay_closed() {
+    let mut cluster = Cluster::start(1);
+    cluster.propose("x");
+    cluster.stop(1);
+    let node = Node::open(cluster.config(1)).unwrap();
+    assert_eq!(node.groups(), [GROUP]);
+    let other = node
+        .create_group(GroupId(2), Configuration::of_voters([NodeId(1)]).unwrap(), Recorder(Journal::default()))
+        .unwrap();
+    node_support::wait_for("it to lead", || wait(other.propose("y")).ok());
+    drop(node);
+    cluster.run(1);
+    cluster.propose("z");
+    cluster.assert_equal_and_complete();
+}
+
+/// One proposal wave larger than a segment: the log takes it in parts.
+#[test]
+fn a_wave_longer_than_a_segment_is_written_in_parts() {
+    let mut cluster = Cluster::start(1);
+    cluster.propose("first");
+    let commands: Vec<bytes::Bytes> = (0..100_u8).map(|nth| vec![nth; 60_000].into()).collect();
+    for ticket in cluster.running[&1].group.propose_batch(commands.clone()) {
+        wait(ticket).unwrap();
+    }
+    cluster.acknowledged.extend(commands);
+    cluster.stop(1);
+    cluster.run(1);
+    cluster.propose("last");
+    cluster.assert_equal_and_complete();
+}
+
+#[test]
+fn knobs_that_do_not_fit_together_are_refused_before_anything_is_touched() {
+    let refused = |change: fn(&mut NodeConfig)| {
+        let mut config = NodeConfig::new("/nowhere", "127.0.0.1:0".parse().unwrap());
+        change(&mut config);
+        match Node::open(config) {
+            Err(OpenError::Config(error)) => error.knob,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused(|config| config.wal.segment_bytes = 1), "segment_bytes");
+    assert_eq!(refused(|config| config.limits.command_bytes = 60 << 20), "command_bytes");
+}

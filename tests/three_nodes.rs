@@ -1,0 +1,160 @@
+//! Three nodes, and five, in one process: real files, real sockets, real threads.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod node_support;
+
+use node_support::{Cluster, GROUP, wait, wait_for};
+use tenure::core::RoleKind;
+use tenure::runtime::{Consistency, ProposalError, ReadError};
+use tenure::types::NodeId;
+
+/// They elect a leader, agree on commands, read linearizably; followers say who leads.
+#[test]
+fn three_nodes_elect_replicate_and_read() {
+    let mut cluster = Cluster::start(3);
+    for nth in 0..50 {
+        cluster.propose(format!("command {nth}"));
+    }
+    let leader = cluster.leader();
+    let tickets = cluster.running[&leader].group.propose_batch((0..2000).map(|nth| format!("{nth}").into()).collect());
+    let outputs: Vec<usize> = tickets.into_iter().map(|ticket| wait(ticket).unwrap().output).collect();
+    assert!(outputs.windows(2).all(|pair| pair[1] == pair[0] + 1), "applied in the order proposed");
+
+    let hint = Some(NodeId(leader));
+    for (_, follower) in cluster.running.iter().filter(|(id, _)| **id != leader) {
+        assert_eq!(wait(follower.group.propose("x")), Err(ProposalError::NotLeader { leader: hint }));
+        let read = follower.group.read(Consistency::Linearizable).wait();
+        assert_eq!(read, Err(ReadError::NotLeader { leader: hint }));
+    }
+    cluster.assert_equal_and_complete();
+}
+
+/// A node that was away catches up from the leader's log, on disk and in memory; nothing acknowledged is lost.
+#[test]
+fn a_stopped_follower_catches_up_after_its_restart() {
+    let mut cluster = Cluster::start_with(3, |config| {
+        node_support::fast(config);
+        // What the follower misses must be loaded from disk.
+        config.limits.cache_bytes = 4096;
+        config.limits.apply_bytes = 8192;
+    });
+    cluster.propose("before");
+    let leader = cluster.leader();
+    let follower = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.stop(follower);
+    for nth in 0..200 {
+        cluster.propose(format!("{nth:0>1000}"));
+    }
+    cluster.run(follower);
+    cluster.assert_equal_and_complete();
+    assert_eq!(
+        cluster.running[&follower].journal.lock().unwrap().len(),
+        cluster.running[&leader].journal.lock().unwrap().len()
+    );
+}
+
+/// When the leader goes, another one takes over with everything that was acknowledged; the old one comes back as a
+/// follower.
+#[test]
+fn a_stopped_leader_is_replaced_and_comes_back() {
+    let mut cluster = Cluster::start(3);
+    for round in 0..3 {
+        for nth in 0..20 {
+            cluster.propose(format!("round {round} command {nth}"));
+        }
+        let old = cluster.leader();
+        cluster.stop(old);
+        cluster.propose(format!("after round {round}"));
+        cluster.run(old);
+    }
+    cluster.assert_equal_and_complete();
+}
+
+/// All nodes at once, and state machines that start empty: the whole log is applied again, also what was committed by
+/// a leader that is gone (bug `b43`).
+#[test]
+fn b43_a_cluster_restarted_as_a_whole_has_everything() {
+    let mut cluster = Cluster::start(3);
+    for nth in 0..100 {
+        cluster.propose(format!("command {nth}"));
+    }
+    cluster.stop_all();
+    for id in 1..=3 {
+        cluster.run(id);
+    }
+    cluster.propose("one more");
+    cluster.assert_equal_and_complete();
+}
+
+/// Five nodes go on while two are away.
+#[test]
+fn five_nodes_go_on_without_two() {
+    let mut cluster = Cluster::start(5);
+    cluster.propose("all five");
+    let leader = cluster.leader();
+    for id in (1..=5).filter(|id| *id != leader).take(2).collect::<Vec<_>>() {
+        cluster.stop(id);
+    }
+    for nth in 0..20 {
+        cluster.propose(format!("command {nth}"));
+    }
+    cluster.assert_equal_and_complete();
+}
+
+/// Without a quorum nothing is acknowledged, and a shutdown ends the wait as an unknown outcome.
+#[test]
+fn without_a_quorum_nothing_is_acknowledged() {
+    let mut cluster = Cluster::start(3);
+    cluster.propose("with a quorum");
+    let leader = cluster.leader();
+    for id in (1..=3).filter(|id| *id != leader).collect::<Vec<_>>() {
+        cluster.stop(id);
+    }
+    let alone = &cluster.running[&leader];
+    let ticket = alone.group.propose("alone");
+    let read = alone.group.read(Consistency::Linearizable);
+    wait_for("the entry in the log", || {
+        (alone.group.status()?.core.durable == alone.group.status()?.core.last.index).then_some(())
+    });
+    cluster.stop(leader);
+    assert!(!wait(ticket).unwrap_err().certainly_not_committed());
+    assert!(read.wait().is_err());
+}
+
+/// Several groups share a node's log, network and timer, and do not mix.
+#[test]
+fn groups_share_a_node_and_do_not_mix() {
+    use node_support::{Journal, Recorder};
+    use tenure::quorum::Configuration;
+    use tenure::types::GroupId;
+
+    let cluster = Cluster::start(3);
+    let voters = Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap();
+    let mut others = Vec::new();
+    for running in cluster.running.values() {
+        for id in 2..=20 {
+            let journal = Journal::default();
+            let group = running.node.create_group(GroupId(id), voters.clone(), Recorder(journal.clone())).unwrap();
+            others.push((group, journal));
+        }
+    }
+    for id in 2..=20 {
+        wait_for("a leader", || {
+            let leads = others
+                .iter()
+                .find(|(group, _)| group.id() == GroupId(id) && group.status().unwrap().core.role == RoleKind::Leader);
+            wait(leads?.0.propose(format!("for {id}"))).ok()
+        });
+    }
+    for (group, journal) in &others {
+        let journal = wait_for("its command", || {
+            let journal = journal.lock().unwrap();
+            (!journal.is_empty()).then(|| journal.clone())
+        });
+        assert!(journal.iter().all(|(_, command)| *command == format!("for {}", group.id().0)));
+    }
+    assert!(
+        cluster.running.values().all(|running| running.node.groups().len() == 20 && running.node.groups()[0] == GROUP)
+    );
+}
