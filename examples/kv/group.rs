@@ -30,7 +30,6 @@ impl Replica for Group<Outcome> {
             term: core.term.0,
             last: core.last.index.0,
             commit: core.commit.0,
-            applied: core.applied.0,
             stopped: core.stopped.map(|fatal| fatal.to_string()),
         }
     }
