@@ -9,7 +9,9 @@ use super::store::Outcome;
 impl Replica for Group<Outcome> {
     fn write(&self, batch: Vec<Write>) {
         for Write { command, done } in batch {
-            self.propose_with(command, move |outcome| done(outcome.map(|applied| applied.output).map_err(Failure::from)));
+            self.propose_with(command, move |outcome| {
+                done(outcome.map(|applied| applied.output).map_err(Failure::from))
+            });
         }
     }
 
@@ -28,7 +30,6 @@ impl Replica for Group<Outcome> {
             term: core.term.0,
             last: core.last.index.0,
             commit: core.commit.0,
-            applied: core.applied.0,
             stopped: core.stopped.map(|fatal| fatal.to_string()),
         }
     }

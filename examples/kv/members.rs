@@ -91,7 +91,7 @@ impl Members {
     }
 
     /// The leader first, then the others.
-    fn from_leader<'a>(&'a self, leader: &'a Member) -> impl Iterator<Item = &'a Member> {
+    fn leader_first<'a>(&'a self, leader: &'a Member) -> impl Iterator<Item = &'a Member> {
         let others = self.all.values().filter(|member| member.id != leader.id);
         std::iter::once(leader).chain(others)
     }
@@ -108,7 +108,7 @@ impl Members {
             ])
         };
         let mut range = vec![Reply::Integer(0), Reply::Integer(i64::from(SLOTS) - 1)];
-        range.extend(self.from_leader(leader).map(node));
+        range.extend(self.leader_first(leader).map(node));
         Reply::Array(vec![Reply::Array(range)])
     }
 
@@ -128,7 +128,7 @@ impl Members {
         let last = i64::from(SLOTS) - 1;
         let slots = if leader.is_some() { vec![Reply::Integer(0), Reply::Integer(last)] } else { Vec::new() };
         let nodes = match leader {
-            Some(leader) => self.from_leader(leader).map(node).collect(),
+            Some(leader) => self.leader_first(leader).map(node).collect(),
             None => self.all.values().map(node).collect(),
         };
         Reply::Array(vec![map([("slots", Reply::Array(slots)), ("nodes", Reply::Array(nodes))])])

@@ -38,14 +38,13 @@ pub(crate) enum Failure {
 }
 
 /// What a node knows about its group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Status {
     pub(crate) leads: bool,
     pub(crate) leader: Option<NodeId>,
     pub(crate) term: u64,
     pub(crate) last: u64,
     pub(crate) commit: u64,
-    pub(crate) applied: u64,
     /// Why the group does not work here any more.
     pub(crate) stopped: Option<String>,
 }

@@ -16,6 +16,7 @@ use tenure::config::{Limits, Timing};
 use tenure::quorum::{Configuration, Voters};
 use tenure::runtime::{Group, Node, NodeConfig};
 use tenure::types::{ClusterId, GroupId, NodeId};
+use tenure::wal::{self, RealFs};
 
 use super::cli::{Init, LimitArgs, LogLevel, Serve, StoreKind};
 use super::members::{Member, Members};
@@ -73,9 +74,8 @@ pub(crate) fn serve(serve: &Serve) -> Result<(), Refused> {
     let stop = stop_signals(serve.stop_with_stdin)?;
     prepare_directory(serve)?;
 
-    let node = Node::open(node_config(serve, &members, listen, &logger)).map_err(|error| {
-        Refused(format!("cannot open node {} in {}: {error}", serve.id, serve.dir.display()))
-    })?;
+    let node = Node::open(node_config(serve, &members, listen, &logger))
+        .map_err(|error| Refused(format!("cannot open node {} in {}: {error}", serve.id, serve.dir.display())))?;
     let store = open_store(serve, &logger)?;
     let group = open_group(&node, &members, store.clone())?;
     let limits = server_limits(&serve.limits);
@@ -142,6 +142,23 @@ fn prepare_directory(serve: &Serve) -> Result<(), Refused> {
              it would have forgotten its votes, bring it back under a new id",
             dir.display()
         ))),
+        _ => check_identity(serve),
+    }
+}
+
+/// The directory must be the one that the command line means.
+fn check_identity(serve: &Serve) -> Result<(), Refused> {
+    let dir = serve.dir.display();
+    let identity = wal::identity(&RealFs, &engine_dir(&serve.dir));
+    let identity = identity.map_err(|error| Refused(format!("{dir} is no node's directory: {error}")))?;
+    if identity.node != NodeId(serve.id) {
+        let (founded, given) = (identity.node.0, serve.id);
+        return Err(Refused(format!("{dir} was founded for node {founded}, --id says {given}")));
+    }
+    match &serve.cluster {
+        Some(cluster) if *cluster != identity.cluster => {
+            Err(Refused(format!("{dir} was founded for cluster {}, --cluster says {cluster}", identity.cluster)))
+        }
         _ => Ok(()),
     }
 }
@@ -156,6 +173,8 @@ fn node_config(serve: &Serve, members: &Members, listen: SocketAddr, logger: &Lo
     config.peers = others.map(|member| (member.id, member.peer_address())).collect();
     config.timing = timing;
     config.wal.segment_bytes = serve.segment_bytes;
+    let segment_bytes = usize::try_from(serve.segment_bytes).unwrap_or(usize::MAX);
+    config.wal.batch_bytes = config.wal.batch_bytes.min(segment_bytes);
     config.logger = logger.clone();
     config
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tenure::state_machine::{Command, StateMachine as _};
 use tenure::types::{EntryId, NodeId};
 
-use super::super::replica::{Done, Failure, Status};
+use parking_lot::Mutex;
+
+use super::super::replica::{Done, Failure, Status, Write};
 use super::super::store::Machine;
 use super::super::store::memory::Memory;
 use super::*;
