@@ -120,3 +120,29 @@ fn knobs_that_do_not_fit_together_are_refused_before_anything_is_touched() {
     assert_eq!(refused(|config| config.wal.segment_bytes = 1), "segment_bytes");
     assert_eq!(refused(|config| config.limits.command_bytes = 60 << 20), "command_bytes");
 }
+
+/// A node whose directory was wiped and founded again under the old id would vote twice: its peers remember its store,
+/// also after their own restart, and do not let it in.
+#[test]
+fn a_node_with_a_wiped_disk_is_not_let_in_under_its_old_id() {
+    let mut cluster = Cluster::start(3);
+    cluster.propose("x");
+    for id in 1..=3 {
+        let connected = || {
+            let peers = cluster.running[&id].node.metrics().transport.inbound;
+            (peers.connections == 2).then_some(())
+        };
+        node_support::wait_for("everybody to have seen everybody", connected);
+    }
+    cluster.stop_all();
+    std::fs::remove_dir_all(cluster.dir(3)).unwrap();
+    Node::found(cluster.dir(3), cluster_id(), NodeId(3)).unwrap();
+    cluster.run(3);
+    cluster.run(1);
+    cluster.run(2);
+    cluster.propose("y");
+    let refused = |id: u64| cluster.running[&id].node.metrics().transport.inbound.refused;
+    node_support::wait_for("the refusal", || (refused(1) > 0 && refused(2) > 0).then_some(()));
+    let wiped = cluster.running[&3].group.status().unwrap().core;
+    assert_eq!(wiped.commit.0, 1, "it heard nothing: {wiped:?}");
+}

@@ -212,6 +212,20 @@ fn o10_b11_the_late_own_vote_of_a_lost_election_counts_for_nothing() {
 }
 
 #[test]
+fn o10_b11_the_end_of_an_older_write_is_not_the_own_vote() {
+    let mut lone = Lone::of(1);
+    lone.prompt_disk = false;
+    lone.pass_to_deadline();
+    lone.pass_to_deadline();
+    lone.pass_to_deadline();
+    assert_eq!((lone.role(), lone.term()), (RoleKind::Candidate, 3));
+    lone.sync_one();
+    assert_eq!(lone.role(), RoleKind::Candidate, "only the vote of term 2 is durable");
+    lone.sync_one();
+    assert_eq!(lone.role(), RoleKind::Leader);
+}
+
+#[test]
 fn o10_the_vote_request_carries_term_and_last_entry() {
     let mut lone = Lone::with_log(4, &[2, 4]);
     let sent = lone.stand();

@@ -4,9 +4,12 @@
 //! and never silently return less than what was proved durable.
 
 #![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program, its helpers included")]
 
 #[path = "support/wal_fixture.rs"]
 mod fixture;
+#[path = "support/wal_bytes.rs"]
+mod format;
 #[path = "support/wal_model.rs"]
 mod model;
 #[path = "support/simfs.rs"]
@@ -16,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fixture::{hard_state, identity, small_config, write};
+use format::{HEADER, batches, reseal, segment};
 use model::{Model, reopen};
 use quickcheck::quickcheck;
 use simfs::{Rng, SimFs};
@@ -25,15 +29,10 @@ use tenure::wal::{self, Damage, Identity, Inconsistency, Proof, Wal, WalError};
 
 const DIR: &str = "/log";
 const G1: GroupId = GroupId(1);
-const HEADER: usize = 4096;
 const ITEM: usize = HEADER + 48;
 
 fn dir() -> &'static Path {
     Path::new(DIR)
-}
-
-fn segment(seq: u64) -> PathBuf {
-    dir().join(format!("wal-{seq:020}.seg"))
 }
 
 fn founded() -> (SimFs, Wal) {
@@ -75,34 +74,6 @@ fn three_batches() -> SimFs {
     }
     drop(wal);
     fs
-}
-
-/// Where each batch of a segment begins, by the lengths in their headers.
-fn batches(content: &[u8]) -> Vec<usize> {
-    let mut starts = Vec::new();
-    let mut at = HEADER;
-    while content.get(at..at + 4) == Some(b"TWAB") {
-        starts.push(at);
-        let number = |at: usize| u32::from_le_bytes(content[at..at + 4].try_into().unwrap()) as usize;
-        at += (48 + number(at + 24) + number(at + 28)).next_multiple_of(8);
-    }
-    starts.push(at);
-    starts
-}
-
-/// Recomputes a batch's checksum after its head was changed on purpose.
-fn reseal(content: &mut [u8], at: usize, seq: u64) {
-    let meta = u32::from_le_bytes(content[at + 24..at + 28].try_into().unwrap()) as usize;
-    let seed = crc32c(0, &(identity().store.0 ^ u128::from(seq)).to_le_bytes());
-    let sum = crc32c(seed, &content[at + 8..at + 48 + meta]);
-    content[at + 4..at + 8].copy_from_slice(&sum.to_le_bytes());
-}
-
-/// CRC-32C, bit by bit: an implementation of its own, so that the format does not depend on one library.
-fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!seed, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
-    })
 }
 
 /// What each flipped byte of a synced log does. The padding behind a payload carries nothing; everything else is
@@ -397,23 +368,6 @@ fn entries_without_a_hard_state_are_refused() {
     });
     let rule = Inconsistency::NoHardState;
     assert_eq!(damage(&fs), (segment(2), HEADER as u64, Damage::Inconsistent { lsn: 1, group: G1, rule }));
-}
-
-/// Two nodes never share a directory, and one process opens it once.
-#[test]
-fn a_directory_is_founded_and_opened_once() {
-    let (fs, wal) = founded();
-    assert!(matches!(wal::found(&fs, dir(), &identity()), Err(WalError::Locked { .. })));
-    drop(wal);
-    let again = wal::found(&fs, dir(), &identity()).unwrap_err();
-    assert!(again.to_string().contains("n1 of cluster test"), "{again}");
-    fs.alter(Path::new("/log/identity"), |content| content[20] ^= 1);
-    assert!(matches!(wal::identity(&fs, dir()), Err(WalError::Damaged { damage: Damage::Identity, .. })));
-    assert!(matches!(wal::found(&fs, dir(), &identity()), Err(WalError::AlreadyFounded { .. })));
-    let (fs, _) = many_segments();
-    fs.forget(Path::new("/log/identity"));
-    assert!(matches!(open(&fs), Err(WalError::NotFounded { .. })));
-    assert!(matches!(wal::found(&fs, dir(), &identity()), Err(WalError::AlreadyFounded { .. })), "votes would be lost");
 }
 
 quickcheck! {

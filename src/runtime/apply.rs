@@ -118,14 +118,17 @@ impl<S: StateMachine> Applier<S> {
             let calls = backlog.commands.len().min(CALL);
             let outputs = self.call(&backlog.commands[..calls])?;
             let answered = backlog.commands.drain(..calls).zip(backlog.replies.drain(..calls));
-            let mut last = self.applied;
-            for ((command, reply), output) in answered.zip(outputs) {
-                last = command.id.index;
-                if let Some(reply) = reply {
-                    reply.applied(command.id, output);
+            let entrance = self.entrance.clone();
+            entrance.together(|| {
+                let mut last = self.applied;
+                for ((command, reply), output) in answered.zip(outputs) {
+                    last = command.id.index;
+                    if let Some(reply) = reply {
+                        reply.applied(command.id, output);
+                    }
                 }
-            }
-            self.report(last);
+                self.report(last);
+            });
             if self.queue.jobs.is_closed() {
                 return Ok(());
             }
@@ -157,6 +160,13 @@ impl<S: StateMachine> Applier<S> {
     }
 
     fn answer_reads(&self, backlog: &mut Backlog) {
+        if backlog.reads.is_empty() {
+            return;
+        }
+        self.entrance.together(|| self.answer_applied_reads(backlog));
+    }
+
+    fn answer_applied_reads(&self, backlog: &mut Backlog) {
         while let Some(first) = backlog.reads.first_entry() {
             if *first.key() > self.applied {
                 return;

@@ -60,7 +60,7 @@ impl StateMachine for Counting {
             match &command.data[..] {
                 b"panic" => panic!("on purpose"),
                 b"fail" => return Err(ApplyError("on purpose".to_owned())),
-                b"block" => drop(self.gate.recv()),
+                b"block" => _ = self.gate.recv(),
                 b"short" => return Ok(Vec::new()),
                 _ => {}
             }
@@ -312,6 +312,26 @@ fn callbacks_may_propose_again_and_never_recurse() {
     // Deep enough to overflow the stack if every refusal were told on top of the one before.
     again(&alone.group, 100_000, done);
     assert_eq!(wait.recv_timeout(LONG), Ok(0));
+    alone.end();
+}
+
+/// Callbacks that are told together and propose again are appended together: answering does not undo batching.
+#[test]
+fn what_callbacks_propose_travels_together() {
+    let alone = alone();
+    let (told, wait) = channel::unbounded();
+    let stall = alone.disk.0.stalled.lock();
+    for _ in 0..100 {
+        let (group, told) = (alone.group.clone(), told.clone());
+        alone.group.propose_with("x", move |_| group.propose_with("y", move |outcome| told.send(outcome).unwrap()));
+    }
+    let before = alone.engine.metrics().shard.append_batches;
+    drop(stall);
+    for _ in 0..100 {
+        assert!(wait.recv_timeout(LONG).unwrap().is_ok());
+    }
+    let batches = alone.engine.metrics().shard.append_batches - before;
+    assert!(batches <= 10, "{batches} appends for 100 commands");
     alone.end();
 }
 

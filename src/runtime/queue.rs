@@ -49,8 +49,11 @@ impl<T> Queue<T> {
 
     /// Moves everything out of `items` to the end of the queue. A closed queue drops it.
     pub(super) fn push_all(&self, items: &mut Vec<T>) {
+        if items.is_empty() {
+            return;
+        }
         let mut state = self.state.lock();
-        if !state.closed && !items.is_empty() {
+        if !state.closed {
             state.items.append(items);
             state.wake_ups += u64::from(self.filled.notify_one());
         }

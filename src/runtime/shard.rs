@@ -76,8 +76,8 @@ pub(super) struct Outbox {
     pub(super) groups: BTreeMap<GroupId, Arc<ApplyQueue>>,
     persist: Arc<Persist>,
     loads: Arc<LoadQueue>,
-    /// Handed to the persist thread at the end of a round, after the messages have left: followers start their disks
-    /// before this node starts its own.
+    /// For the persist thread, all groups' at once, just before messages leave: waking it costs less than a send, and a
+    /// follower's disk is what its leader waits for, not its first answer.
     writes: Vec<(GroupId, Write)>,
     aftermath: Aftermath,
 }
@@ -116,11 +116,23 @@ impl Entrance {
         self.enter();
     }
 
+    /// Runs callbacks whose inputs are to travel together: what they propose waits in the inbox until the last one has
+    /// returned, and is then one append instead of many.
+    pub(super) fn together(&self, callbacks: impl FnOnce()) {
+        let inside = Inside::step_into(self);
+        callbacks();
+        drop(inside);
+        self.enter();
+    }
+
     /// Drains the inbox, unless somebody else does.
     pub(super) fn enter(&self) {
-        let Some(_inside) = Inside::step_in() else {
-            // Under a callback of this very thread. If it is this shard's, the frame below drains the inbox anyway.
-            return self.alarm.ring();
+        let _inside = match Inside::step_into(self) {
+            Ok(inside) => inside,
+            // A callback of this very shard: the frame below it drains the inbox.
+            Err(Outside::Here) => return,
+            // A callback of another shard: not on this stack, and that shard may be waiting.
+            Err(Outside::Elsewhere) => return self.alarm.ring(),
         };
         for _ in 0..ROUNDS {
             let Some(mut held) = self.held.try_lock() else { return };
@@ -181,7 +193,7 @@ impl Entrance {
             shard.handle(&mut now, input, outbox);
         }
         shard.flush(&mut now, outbox);
-        outbox.persist.queue.push_all(&mut outbox.writes);
+        outbox.release_writes();
         self.alarm.set(shard.next_deadline());
     }
 
@@ -218,8 +230,15 @@ impl Entrance {
     }
 }
 
+impl Outbox {
+    fn release_writes(&mut self) {
+        self.persist.queue.push_all(&mut self.writes);
+    }
+}
+
 impl Effects for Outbox {
     fn send(&mut self, messages: &mut Vec<Message>) {
+        self.release_writes();
         if let Some(transport) = &self.transport {
             transport.send(messages);
         }
@@ -271,21 +290,35 @@ impl Inbound for Letterbox {
 }
 
 thread_local! {
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// The shard this thread is in, by address; 0 if none.
+    static INSIDE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Held while this thread is inside some shard, so that a callback given from there cannot recurse.
+/// Held while this thread is inside a shard, so that a callback given from there cannot recurse.
 struct Inside;
 
+/// Why a thread cannot step into a shard: it is in one already.
+enum Outside {
+    Here,
+    Elsewhere,
+}
+
 impl Inside {
-    fn step_in() -> Option<Self> {
-        // Not `then_some`: it would make one, and drop it again, in either case.
-        (!INSIDE.replace(true)).then(|| Self)
+    fn step_into(entrance: &Entrance) -> Result<Self, Outside> {
+        let here = std::ptr::from_ref(entrance).addr();
+        match INSIDE.get() {
+            0 => {
+                INSIDE.set(here);
+                Ok(Self)
+            }
+            inside if inside == here => Err(Outside::Here),
+            _ => Err(Outside::Elsewhere),
+        }
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.set(false);
+        INSIDE.set(0);
     }
 }

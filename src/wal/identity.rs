@@ -48,11 +48,13 @@ pub fn found(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<(), WalErro
     file.sync_data().map_err(WalError::io("syncing", &temporary))?;
     fs.rename(&temporary, &path).map_err(WalError::io("renaming", &temporary))?;
     fs.sync_dir(dir).map_err(WalError::io("syncing", dir))?;
-    // The directory itself must be found again after a power cut. Its parent may be beyond our reach.
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => fs.sync_dir(parent).map_err(WalError::io("syncing", parent)),
-        None => Ok(()),
-    }
+    // The directory itself must be found again after a power cut.
+    let parent = match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    fs.sync_dir(parent).map_err(WalError::io("syncing", parent))
 }
 
 /// Reads who a directory belongs to.

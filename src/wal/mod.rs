@@ -1,5 +1,5 @@
-//! The write-ahead log: one append-only stream per directory, shared by all groups on it (dissertation §10.1 asks for
-//! batched disk writes, §3.8 for what must be durable).
+//! The write-ahead log: one append-only stream per directory, shared by all groups on it (dissertation §3.8 says what
+//! must be durable, §10.2.2 why in batches).
 //!
 //! One write and one fdatasync per batch, however many groups are in it. Term, vote and longest promise live in the
 //! same stream as the entries, so a write of both is one atomic thing. The commit index is not stored: a restarted

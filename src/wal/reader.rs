@@ -4,6 +4,9 @@
 //! a truncation meanwhile does no harm: what is returned was the log at the moment of the look-up. Every byte
 //! returned has passed its checksum in this very read.
 
+use std::fmt;
+use std::path::PathBuf;
+
 use bytes::Bytes;
 
 use crate::log::{Entry, EntryKind};
@@ -14,7 +17,6 @@ use crate::wal::index::{Places, Run};
 use crate::wal::record::{self, ROW_BYTES};
 use crate::wal::segment;
 use crate::wal::window::Window;
-use std::path::PathBuf;
 
 /// Runs looked up for one read. More are left for the next one.
 const RUNS_AT_ONCE: usize = 1024;
@@ -50,6 +52,12 @@ impl WalReader {
             }
         }
         if read.entries.is_empty() { Err(WalError::NotInLog { group, index: first }) } else { Ok(read.entries) }
+    }
+}
+
+impl fmt::Debug for WalReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WalReader({})", self.dir.display())
     }
 }
 

@@ -129,6 +129,13 @@ impl SegmentHeader {
         Self::decode_fields(fields).ok_or(HeaderError::Damaged)?
     }
 
+    /// Numbers that no log reaches would overflow further on.
+    fn is_plausible(&self) -> bool {
+        const NUMBERS: std::ops::Range<u64> = 1..1 << 62;
+        let length_fits = (self.header_bytes()..=MAX_BYTES).contains(&self.file_bytes);
+        length_fits && NUMBERS.contains(&self.seq) && NUMBERS.contains(&self.first_lsn)
+    }
+
     fn decode_fields(mut fields: Fields<'_>) -> Option<Result<Self, HeaderError>> {
         let header_bytes = u64::from(fields.u32()?);
         if fields.u32()? != 0 {
@@ -155,7 +162,7 @@ impl SegmentHeader {
         }
         // The length must be the one this table needs, or the first batch would be looked for in the wrong place.
         let whole = header.hard_states.len() == groups as usize && header.header_bytes() == header_bytes;
-        Some(if whole { Ok(header) } else { Err(HeaderError::Damaged) })
+        Some(if whole && header.is_plausible() { Ok(header) } else { Err(HeaderError::Damaged) })
     }
 }
 
@@ -249,6 +256,22 @@ mod tests {
         assert_eq!(reseal(8, 2), HeaderError::Version(2));
         assert!(matches!(reseal(20, 1), HeaderError::Unsupported(_)));
         assert!(matches!(reseal(FIXED_BYTES + 32, 1), HeaderError::Unsupported(_)), "a compacted index");
+    }
+
+    /// A right checksum does not make a number usable.
+    #[test]
+    fn implausible_numbers_are_damage() {
+        for change in [
+            |header: &mut SegmentHeader| header.seq = u64::MAX,
+            |header: &mut SegmentHeader| header.first_lsn = 0,
+            |header: &mut SegmentHeader| header.first_lsn = u64::MAX,
+            |header: &mut SegmentHeader| header.file_bytes = 4095,
+            |header: &mut SegmentHeader| header.file_bytes = 1 << 40,
+        ] {
+            let mut header = header(1);
+            change(&mut header);
+            assert_eq!(SegmentHeader::decode(&header.encode()), Err(HeaderError::Damaged), "{header:?}");
+        }
     }
 
     #[test]

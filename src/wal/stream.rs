@@ -1,6 +1,7 @@
 //! The log of one directory: open it, append, sync.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::log::Write;
@@ -21,7 +22,8 @@ use crate::wal::tail::Tail;
 /// The write-ahead log of one directory, shared by all groups on it. One owner appends; readers are cheap to clone.
 ///
 /// The order of use: [`append`](Self::append) what has queued up, [`sync`](Self::sync), tell the groups; and when
-/// nothing has come for a while, [`floor`](Self::floor).
+/// nothing has come for a while, [`floor`](Self::floor). Dropping it writes and syncs nothing; it ends the log's thread
+/// and gives up the lock.
 pub struct Wal {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
@@ -44,6 +46,14 @@ pub struct Wal {
     spares: Spares,
     /// Released last.
     _lock: Box<dyn Lock>,
+}
+
+impl fmt::Debug for Wal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dir, next_lsn, durable_lsn, failed, .. } = self;
+        let seq = self.active.seq;
+        write!(f, "Wal({}, segment {seq}, next {next_lsn}, durable {durable_lsn}, failed {failed})", dir.display())
+    }
 }
 
 /// The segment being written.
@@ -133,10 +143,11 @@ impl Wal {
     /// nothing since the last sync may be acknowledged.
     pub fn append(&mut self, writes: &[(GroupId, Write)]) -> Result<(), WalError> {
         self.refuse_if_failed()?;
-        self.refuse_too_large(writes)?;
+        let room = self.room_for_batches(writes);
+        Self::refuse_too_large(room, writes)?;
         let mut rest = writes;
         while !rest.is_empty() {
-            let (batch, bytes) = self.split(rest);
+            let (batch, bytes) = self.split(room, rest);
             let (now, later) = rest.split_at(batch);
             let done = self.append_batch(now, bytes);
             self.failing(done)?;
@@ -185,10 +196,15 @@ impl Wal {
         result
     }
 
-    fn refuse_too_large(&self, writes: &[(GroupId, Write)]) -> Result<(), WalError> {
-        // Every write may be a new group's: the header of the segment it goes to grows by those.
-        let header_bytes = SegmentHeader::bytes_for(self.tails.len() + writes.len());
-        let limit = self.config.segment_bytes.saturating_sub(header_bytes + EMPTY_BATCH_BYTES);
+    /// How many bytes an empty segment has for batches, once `writes` have added their groups to its header.
+    fn room_for_batches(&self, writes: &[(GroupId, Write)]) -> u64 {
+        let added = writes.iter().map(|(group, _)| group).filter(|group| !self.tails.contains_key(group));
+        let groups = self.tails.len() + added.collect::<BTreeSet<_>>().len();
+        self.config.segment_bytes.saturating_sub(SegmentHeader::bytes_for(groups))
+    }
+
+    fn refuse_too_large(room: u64, writes: &[(GroupId, Write)]) -> Result<(), WalError> {
+        let limit = room.saturating_sub(EMPTY_BATCH_BYTES);
         match writes.iter().map(|(_, write)| record::encoded_bytes(write)).find(|bytes| *bytes > limit) {
             Some(bytes) => Err(WalError::TooLarge { bytes, limit }),
             None => Ok(()),
@@ -196,9 +212,7 @@ impl Wal {
     }
 
     /// How many of `writes` make the next batch, and how many bytes that may have.
-    fn split(&self, writes: &[(GroupId, Write)]) -> (usize, u64) {
-        let header_bytes = SegmentHeader::bytes_for(self.tails.len() + writes.len());
-        let room = self.config.segment_bytes.saturating_sub(header_bytes);
+    fn split(&self, room: u64, writes: &[(GroupId, Write)]) -> (usize, u64) {
         let limit = room.min(self.config.batch_bytes as u64);
         let mut total = EMPTY_BATCH_BYTES;
         for (count, (_, write)) in writes.iter().enumerate() {

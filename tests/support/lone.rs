@@ -132,6 +132,14 @@ impl Lone {
         }
     }
 
+    /// The oldest write becomes durable, the others do not yet.
+    pub fn sync_one(&mut self) -> Vec<Message> {
+        match self.disk.sync_one() {
+            Some(seq) => self.step(Input::Durable(seq)),
+            None => Vec::new(),
+        }
+    }
+
     /// Lets `millis` pass, stepping at every deadline on the way.
     pub fn pass(&mut self, millis: u64) -> Vec<Message> {
         let end = self.now + ms(millis);

@@ -6,6 +6,9 @@
 //!
 //! Every call is counted; one of them can be made to fail, before or after it took effect.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,8 @@
 //! Small things that the log's tests share.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
+
 use bytes::Bytes;
 use tenure::log::{Entry, EntryKind, HardState, Write};
 use tenure::time::Duration;

@@ -1,5 +1,8 @@
 //! What the log should hold, as plainly as can be, and random writes that fit to it.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +44,7 @@ impl Model {
             let last = group.log.last();
             let mut entries: Vec<Entry> = Vec::new();
             while (entries.len() as u64) < last.index.0 {
-                entries.extend(wal.reader().read(*id, Index(entries.len() as u64 + 1), last.index, 300)?);
+                entries.extend(wal.reader().read(*id, Index(entries.len() as u64 + 1), last.index, 6000)?);
             }
             for entry in &entries {
                 assert_eq!(group.log.term_at(entry.id.index), Some(entry.id.term), "log and reader disagree");
@@ -74,7 +77,12 @@ impl Model {
         for index in last + 1..last + 1 + rng.below(4) {
             entry_term += rng.below(term - entry_term + 1);
             let kind = if rng.below(6) == 0 { EntryKind::Configuration } else { EntryKind::Command };
-            write.entries.push(entry(index, entry_term, kind, &command(index, entry_term)));
+            let payload = match rng.below(3) {
+                // Large ones fill segments and spread over sectors.
+                0 => vec![rng.below(256) as u8; 2000],
+                _ => command(index, entry_term).to_vec(),
+            };
+            write.entries.push(entry(index, entry_term, kind, &payload));
         }
         (id, write)
     }

@@ -1,0 +1,18 @@
+//! What the fuzz targets share: a real core on a bench, brought into a role, then driven by arbitrary acts and judged;
+//! and a file system in memory for the log.
+//!
+//! Inputs are described *relative to what the core knows* ("the term after yours", "the entry three before your last",
+//! "an answer to your last but one request"), so that random bytes reach deep into the handlers instead of being turned
+//! away at the door. Absolute values are possible, too.
+
+mod answer;
+mod memory_fs;
+mod near;
+mod scene;
+mod subject;
+
+pub use answer::{Answered, VoteAnswer};
+pub use memory_fs::MemoryFs;
+pub use near::{Abdication, Entries, Near, NearEntry, Peer};
+pub use scene::{Act, Scene, Start, drive};
+pub use subject::Subject;
