@@ -75,8 +75,8 @@ pub(crate) struct Serve {
     pub(crate) store: StoreKind,
     #[command(flatten)]
     pub(crate) timing: TimingArgs,
-    /// Size of one file of the log, in bytes; also the longest batch it can take.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    /// Size of one file of the log, in bytes: a multiple of 4096, from 2 MiB (twice the longest command) to 1 GiB.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(2 << 20..=1 << 30))]
     pub(crate) segment_bytes: u64,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
