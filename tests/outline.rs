@@ -1275,3 +1275,54 @@ fn entries_that_left_the_cache_are_read_back_for_a_slow_peer() {
     let got: usize = appends_to(3, &sent).iter().map(|(_, append)| append.slice.len()).sum();
     assert_eq!(got, 50);
 }
+
+/// `b46`: a leader asked its disk for entries, was deposed, and the new leader truncated them before they were read.
+#[test]
+fn b46_a_read_of_the_log_that_nobody_waits_for_may_fail() {
+    let small = config(|config| config.limits.cache_bytes = 1);
+    let mut lone = Lone::start(small, Disk::founded(voters(3)));
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    let mut out = tenure::core::Output::new();
+    for _ in 0..3 {
+        let (_, sent) = lone.propose(&["0123456789"]);
+        lone.accept(2, &sent);
+    }
+    let (term, append) = appends_to(3, &sent).remove(0);
+    let response = tenure::message::AppendResponse {
+        stamp: append.stamp,
+        round: append.round,
+        request_term: term,
+        promise_ms: 0,
+        outcome: AppendOutcome::Accepted { matched: Index(2) },
+    };
+    let body = Body::AppendResponse(response);
+    let message = tenure::message::Message { group: GROUP, from: NodeId(3), to: NodeId(1), term, body };
+    lone.core.step(lone.now, Input::Received(message), &mut out);
+    let load = *out.loads.first().expect("entries to load for node 3");
+    lone.append_from(2, 9, FOUNDED, vec![], 0);
+    assert_eq!(lone.role(), RoleKind::Follower);
+    lone.step(Input::Loaded { load, entries: None });
+    assert_eq!(lone.core.status().stopped, None);
+}
+
+#[test]
+fn d07_entries_that_cannot_be_read_while_they_are_needed_stop_the_group() {
+    let small = config(|config| config.limits.cache_bytes = 1);
+    let mut lone = Lone::start(small, Disk::founded(voters(1)));
+    let mut lone = {
+        lone.pass_to_deadline();
+        lone.restart()
+    };
+    let mut out = tenure::core::Output::new();
+    while out.loads.is_empty() {
+        lone.now = lone.deadline();
+        lone.core.step(lone.now, Input::Deadline, &mut out);
+        lone.disk.pending.extend(out.writes.drain(..));
+        let seq = lone.disk.sync().expect("a write");
+        lone.core.step(lone.now, Input::Durable(seq), &mut out);
+    }
+    let load = out.loads[0];
+    lone.step(Input::Loaded { load, entries: None });
+    assert_eq!(lone.core.status().stopped, Some(Fatal::LogFailed));
+}

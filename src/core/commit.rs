@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::core::role::Role;
-use crate::core::{Core, Fatal, Load, LoadPurpose, Output};
+use crate::core::{Core, Load, LoadPurpose, Output};
 use crate::log::Entry;
 use crate::time::Instant;
 use crate::types::Index;
@@ -26,6 +26,10 @@ pub(super) struct ApplyCursor {
 impl ApplyCursor {
     pub(super) fn new(applied: Index) -> Self {
         Self { handed: applied, applied, in_flight: VecDeque::new(), in_flight_bytes: 0, loading: None }
+    }
+
+    pub(super) fn awaits(&self, load: Load) -> bool {
+        self.loading == Some(load)
     }
 
     fn hand(&mut self, entries: Vec<Entry>, out: &mut Output) {
@@ -97,14 +101,8 @@ impl Core {
     }
 
     /// Entries that the disk was asked for. They are committed: a change of term meanwhile does not matter.
-    pub(super) fn loaded_for_apply(&mut self, load: Load, entries: Vec<Entry>, out: &mut Output) {
-        if self.apply.loading != Some(load) {
-            return;
-        }
+    pub(super) fn loaded_for_apply(&mut self, entries: Vec<Entry>, out: &mut Output) {
         self.apply.loading = None;
-        if !entries.iter().all(|entry| self.log.contains(entry.id)) {
-            return self.stop(Fatal::LogFailed, out);
-        }
         self.apply.hand(entries, out);
         self.hand_out(out);
     }

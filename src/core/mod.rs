@@ -332,17 +332,28 @@ impl Core {
         self.hand_out(out);
     }
 
+    /// Entries came back from the disk, or could not be read. What nobody waits for any more may fail: the entries may
+    /// have been truncated while they were read.
     fn loaded(&mut self, now: Instant, load: Load, entries: Option<Vec<Entry>>, out: &mut Output) {
+        if !self.awaits(load) {
+            return;
+        }
         let as_asked = |entries: &Vec<Entry>| {
             let contiguous = entries.iter().zip(load.first.0..).all(|(entry, index)| entry.id.index.0 == index);
-            contiguous && entries.last().is_some_and(|last| last.id.index <= load.last)
+            let last = entries.last().map(|last| last.id);
+            contiguous && last.is_some_and(|last| last.index <= load.last && self.log.contains(last))
         };
-        let Some(entries) = entries.filter(as_asked) else {
-            return self.stop(Fatal::LogFailed, out);
-        };
+        match (entries.filter(as_asked), load.purpose) {
+            (None, _) => self.stop(Fatal::LogFailed, out),
+            (Some(entries), LoadPurpose::Peer(peer)) => self.loaded_for_peer(now, peer, load, entries, out),
+            (Some(entries), LoadPurpose::Apply) => self.loaded_for_apply(entries, out),
+        }
+    }
+
+    fn awaits(&self, load: Load) -> bool {
         match load.purpose {
-            LoadPurpose::Peer(peer) => self.loaded_for_peer(now, peer, load, entries, out),
-            LoadPurpose::Apply => self.loaded_for_apply(load, entries, out),
+            LoadPurpose::Peer(peer) => self.progress(peer).is_some_and(|progress| progress.loading == Some(load)),
+            LoadPurpose::Apply => self.apply.awaits(load),
         }
     }
 

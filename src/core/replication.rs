@@ -151,11 +151,7 @@ impl Core {
         entries: Vec<Entry>,
         out: &mut Output,
     ) {
-        let current_term = self.hard_state.term;
         let Some(progress) = self.progress_mut(peer) else { return };
-        if load.term != current_term || progress.loading != Some(load) {
-            return;
-        }
         progress.loading = None;
         if progress.next_index == load.first {
             self.send_append(peer, load.first, entries, now, out);

@@ -50,7 +50,7 @@ pub struct NodeConfig {
     pub inbox: InboxLimits,
     /// The log.
     pub wal: WalConfig,
-    /// Where the log's files are: the real file system, or a simulated one in tests.
+    /// Where the log's files are: the real file system, or a simulated one in tests. (The file `peers` is always real.)
     pub fs: Arc<dyn Fs>,
     /// What the node says about itself: role changes at info, what an operator should look at at warn and crit.
     /// Discards by default.
