@@ -3,6 +3,9 @@
 //! A failure prints its seed; `TENURE_SEED=<n> cargo test --test cluster storm` replays that storm alone.
 #![cfg(feature = "node")]
 
+// A helper of a test may fail like a test.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use support::cluster::{Cluster, Told, Weather};

@@ -2,6 +2,9 @@
 //!
 //! Node 1 is the one under test; the test plays everybody else. `E` is 1 s.
 
+// A helper of a test may fail like a test.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use support::disk::Disk;
