@@ -1,18 +1,20 @@
 //! The replicated group, as the server sees it.
 
 use tenure::core::RoleKind;
-use tenure::runtime::{Consistency, Group, ProposalError, ReadError};
+use tenure::runtime::{Applied, Consistency, Group, ProposalError, ReadError};
 
 use super::replica::{Done, Failure, Replica, Status, Write};
 use super::store::Outcome;
 
 impl Replica for Group<Outcome> {
     fn write(&self, batch: Vec<Write>) {
-        for Write { command, done } in batch {
-            self.propose_with(command, move |outcome| {
-                done(outcome.map(|applied| applied.output).map_err(Failure::from))
-            });
-        }
+        let propose = |Write { command, done }: Write| {
+            let callback = move |outcome: Result<Applied<Outcome>, ProposalError>| {
+                done(outcome.map(|applied| applied.output).map_err(Failure::from));
+            };
+            (command, callback)
+        };
+        self.propose_batch_with(batch.into_iter().map(propose).collect());
     }
 
     fn confirm(&self, done: Done<()>) {

@@ -66,6 +66,15 @@ impl<O: Send + 'static> Group<O> {
         self.submit([(command.into(), call_with_outcome(callback))]);
     }
 
+    /// Proposes commands together, as [`propose_batch`](Self::propose_batch) does, and calls back with each outcome as
+    /// [`propose_with`](Self::propose_with) does.
+    pub fn propose_batch_with<F>(&self, commands: Vec<(Bytes, F)>)
+    where
+        F: FnOnce(Outcome<O>) + Send + 'static,
+    {
+        self.submit(commands.into_iter().map(|(command, callback)| (command, call_with_outcome(callback))));
+    }
+
     /// Waits for the moment from which the state machine may be read with this consistency. Does not block.
     ///
     /// The ticket ends in the index up to which the state machine has applied at least, or in a [`ReadError`] after
