@@ -2,7 +2,6 @@
 //!
 //! A failure prints its seed; `TENURE_SEED=<n> cargo test --test cluster storm` replays that storm alone.
 #![cfg(feature = "node")]
-
 // A helper of a test may fail like a test.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

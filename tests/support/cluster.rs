@@ -388,11 +388,8 @@ impl Cluster {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Deliver(message) => {
-                if !self.cut.contains(&(message.from.0, message.to.0)) {
-                    self.input(message.to.0, ShardInput::Received(vec![message]));
-                }
-            }
+            Happening::Deliver(message) if self.cut.contains(&(message.from.0, message.to.0)) => {}
+            Happening::Deliver(message) => self.input(message.to.0, ShardInput::Received(vec![message])),
             Happening::Synced { node, incarnation } if self.lives(node, incarnation) => {
                 let Some(member) = self.members.get_mut(&node) else { return };
                 member.syncing = false;
