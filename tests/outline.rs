@@ -1243,6 +1243,39 @@ fn b80_no_message_from_outside_stops_or_panics_a_core() {
     }
 }
 
+/// Found by fuzzing: at the last of all terms a node would have voted for itself twice in one.
+#[test]
+fn l19_a_term_that_no_cluster_reaches_is_nonsense() {
+    let mut lone = Lone::of(3);
+    let (round, campaign_term) = (RoundId(1), Term(u64::MAX));
+    let request = VoteRequest { round, campaign_term, last: FOUNDED, abdicated: None };
+    assert!(lone.receive(2, u64::MAX, Body::Vote(request)).is_empty());
+    lone.append_from(2, u64::MAX, FOUNDED, vec![], 0);
+    assert_eq!((lone.term(), lone.vote(), lone.core.status().counters.misdirected), (1, None, 2));
+}
+
+#[test]
+fn p04_an_echo_from_the_future_protects_nobody() {
+    let mut lone = Lone::of(3);
+    let sent = lone.elect();
+    let (term, mut append) = appends_to(2, &sent).remove(0);
+    append.stamp = lone.now + ms(100 * E);
+    lone.answer_append(2, term, &append, AppendOutcome::Accepted { matched: Index(2) });
+    assert_eq!((lone.commit(), lone.core.status().counters.misdirected), (1, 1));
+    assert_eq!(lone.pre_vote_from(3, 2, EntryId::new(9, 2)), Verdict::Granted);
+}
+
+#[test]
+fn p13_an_absurd_promise_of_another_does_not_keep_us_waiting() {
+    let mut lone = Lone::of(3);
+    let pre = lone.stand();
+    let remaining = Duration::MAX;
+    let promised = Verdict::Refused(Refusal::Promised { leader: None, term: Term(1), remaining });
+    lone.answer_votes(2, &pre, promised);
+    lone.answer_votes(3, &pre, promised);
+    assert!(lone.deadline().since(lone.now) <= ms(2 * E + E / 4));
+}
+
 #[test]
 fn c32_a_failed_state_machine_stops_the_group_and_tells_everybody() {
     let mut lone = Lone::of(1);

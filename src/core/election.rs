@@ -282,7 +282,8 @@ impl Core {
             Role::Follower(_) | Role::Leader(_) => None,
         };
         let timeout = match wait {
-            Some(wait) => wait + self.quarter_timeout(),
+            // Whatever the others say, this node stands again in time.
+            Some(wait) => wait.min(self.config.timing.election_timeout_max) + self.quarter_timeout(),
             None => self.random_election_timeout(),
         };
         self.become_follower(None, now + timeout);

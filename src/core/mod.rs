@@ -411,14 +411,18 @@ impl Core {
     }
 }
 
+/// No cluster counts this far. Beyond it the next term could no longer be told from the last.
+const TERM_LIMIT: Term = Term(1 << 62);
+
 /// What no correct node says, whatever its state.
 fn makes_sense(message: &Message) -> bool {
-    match &message.body {
-        Body::PreVote(request) => request.campaign_term == message.term.next() && request.last.term <= message.term,
-        Body::Vote(request) => request.campaign_term == message.term && request.last.term < message.term,
-        Body::AppendEntries(append) => message.term > Term::ZERO && append.slice.last().term <= message.term,
-        Body::PreVoteResponse(_) | Body::VoteResponse(_) | Body::AppendResponse(_) => true,
-    }
+    message.term < TERM_LIMIT
+        && match &message.body {
+            Body::PreVote(request) => request.campaign_term == message.term.next() && request.last.term <= message.term,
+            Body::Vote(request) => request.campaign_term == message.term && request.last.term < message.term,
+            Body::AppendEntries(append) => message.term > Term::ZERO && append.slice.last().term <= message.term,
+            Body::PreVoteResponse(_) | Body::VoteResponse(_) | Body::AppendResponse(_) => true,
+        }
 }
 
 fn refuse_stopped(fatal: Fatal, input: Input, out: &mut Output) {

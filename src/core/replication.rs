@@ -211,6 +211,10 @@ impl Core {
         if self.progress(from).is_none() {
             return;
         }
+        if !self.asked(now, &answer) {
+            self.counters.misdirected += 1;
+            return;
+        }
         if message.term > self.hard_state.term {
             return self.adopt_term(now, message.term, out);
         }
@@ -222,6 +226,14 @@ impl Core {
             }
         }
         self.answer_confirmed_reads(out);
+    }
+
+    /// Whether an answer echoes what this leader may have sent: a stamp from the future would protect it for ever.
+    fn asked(&self, now: Instant, answer: &AppendResponse) -> bool {
+        match &self.role {
+            Role::Leader(leader) => answer.stamp <= now && answer.round <= leader.round,
+            _ => false,
+        }
     }
 
     fn on_accepted(&mut self, now: Instant, from: NodeId, answer: AppendResponse, matched: Index, out: &mut Output) {
