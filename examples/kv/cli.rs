@@ -142,6 +142,9 @@ pub(crate) struct Demo {
     /// Connections, each with one request under way.
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) clients: u64,
+    /// How often nodes are killed: in turn the leader, a follower, two at once, all three. Give it load enough (--count).
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) kills: u64,
     /// Bytes of a value.
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(16..=1_000_000))]
     pub(crate) value_bytes: u64,

@@ -165,8 +165,10 @@ impl Load {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The leader was killed just now.
+    /// Nodes were killed just now.
     pub(super) fn mark_kill(&self) {
+        self.killed_at.store(0, Ordering::Release);
+        self.resumed_at.store(u64::MAX, Ordering::Release);
         self.killed_at.store(self.now(), Ordering::Release);
     }
 

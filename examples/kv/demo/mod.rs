@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::cluster::{Cluster, NodeInfo};
+use self::kills::Kills;
 use self::load::Load;
 use super::cli::Demo;
 
 mod client;
 mod cluster;
 mod judge;
+mod kills;
 mod load;
 
 /// Why the demo did not hold.
@@ -88,12 +90,12 @@ fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed
     let load = Arc::new(Load::new(demo.count, value_bytes));
     let began = Instant::now();
     let clients = start_clients(demo, &cluster, &load)?;
-    let driven = drive(&mut cluster, &load, &clients, interrupted);
+    let driven = drive(demo, &mut cluster, &load, &clients, interrupted);
     if driven.is_err() {
         load.stop.store(true, Ordering::Relaxed);
     }
     let ended = join(clients);
-    driven?;
+    let failovers = driven?;
     ended?;
     let elapsed = began.elapsed();
 
@@ -101,7 +103,7 @@ fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed
     judge::check_writes(cluster.addresses(), &load, value_bytes)?;
     judge::check_counters(cluster.addresses(), &load)?;
     judge::check_digests(&cluster, &agreed)?;
-    report(demo, &load, elapsed, &agreed)?;
+    report(demo, &load, elapsed, &agreed, failovers)?;
     say_goodbye(demo, cluster);
     Ok(())
 }
@@ -126,50 +128,28 @@ fn join(clients: Vec<Client>) -> Result<(), Failed> {
     joined.collect::<Vec<_>>().into_iter().collect()
 }
 
-/// Watches the load, kills the leader half-way and starts it again later.
-fn drive(cluster: &mut Cluster, load: &Load, clients: &[Client], interrupted: &Interrupted) -> Result<(), Failed> {
+/// Watches the load, and kills and starts nodes meanwhile. Returns the failover times.
+fn drive(
+    demo: &Demo,
+    cluster: &mut Cluster,
+    load: &Load,
+    clients: &[Client],
+    interrupted: &Interrupted,
+) -> Result<Vec<Duration>, Failed> {
     let bar = progress_bar(load.count);
-    let mut killed = None;
-    let mut restarted = false;
+    let mut kills = Kills::new(demo.kills);
     while clients.iter().any(|client| !client.is_finished()) {
-        let done = load.acknowledged.load(Ordering::Relaxed);
-        bar.set_position(done);
+        bar.set_position(load.acknowledged.load(Ordering::Relaxed));
         cluster.check_running()?;
-        if killed.is_none() && done >= load.count / 2 {
-            killed = Some(kill_leader(cluster, load, &bar, interrupted)?);
-        }
-        if let Some(at) = killed
-            && !restarted
-            && load.failover().is_some()
-            && done >= load.count / 4 * 3
-        {
-            restarted = true;
-            cluster.start()?;
-            announce(&bar, &format!("{done} acknowledged: node {} starts again.", at + 1));
+        if let Some(line) = kills.go_on(cluster, load, interrupted)? {
+            announce(&bar, &line);
         }
         interrupted.pause(Duration::from_millis(5))?;
     }
     bar.finish_and_clear();
-    match (killed, restarted) {
-        (None, _) => Err(Failed("the load ended before its leader could be killed".into())),
-        (Some(_), true) => Ok(()),
-        // The clients were faster than this thread.
-        (Some(_), false) => cluster.start(),
-    }
-}
-
-fn kill_leader(
-    cluster: &mut Cluster,
-    load: &Load,
-    bar: &ProgressBar,
-    interrupted: &Interrupted,
-) -> Result<usize, Failed> {
-    let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
-    cluster.kill(leader)?;
-    load.mark_kill();
-    let done = load.acknowledged.load(Ordering::Relaxed);
-    announce(bar, &format!("{done} acknowledged: node {}, the leader, is killed (SIGKILL).", leader + 1));
-    Ok(leader)
+    // The clients may have been faster than this thread.
+    kills.end(cluster, load)?;
+    Ok(kills.failovers)
 }
 
 /// A line above the bar, or simply a line where there is no terminal.
@@ -187,7 +167,13 @@ fn progress_bar(count: u64) -> ProgressBar {
     bar
 }
 
-fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo) -> Result<(), Failed> {
+fn report(
+    demo: &Demo,
+    load: &Load,
+    elapsed: Duration,
+    agreed: &NodeInfo,
+    mut failovers: Vec<Duration>,
+) -> Result<(), Failed> {
     let acknowledged = load.acknowledged.load(Ordering::Relaxed);
     let sum = |pick: fn(&(std::sync::atomic::AtomicU64, std::sync::atomic::AtomicU64)) -> u64| -> u64 {
         load.increments.iter().map(pick).sum()
@@ -197,8 +183,10 @@ fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo) -> Res
     let latencies = load.latencies()?;
     let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     let rate = (acknowledged + increments) as f64 / elapsed.as_secs_f64();
-    let failover =
-        load.failover().ok_or_else(|| Failed("no write was acknowledged after the leader's death".into()))?;
+    failovers.sort_unstable();
+    let failover = *failovers
+        .get(failovers.len() / 2)
+        .ok_or_else(|| Failed("no write was acknowledged after the leader's death".into()))?;
     let (refused, lost) = (load.refused.load(Ordering::Relaxed), load.unknown.load(Ordering::Relaxed));
     println!();
     println!(
@@ -212,9 +200,10 @@ fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo) -> Res
         latencies.max() as f64 / 1000.0
     );
     println!(
-        "failover    {:.0} ms from SIGKILL to the next acknowledged write (E = {} ms)",
+        "failover    {:.0} ms from SIGKILL of the leader to the next acknowledged write (E = {} ms{})",
         failover.as_secs_f64() * 1000.0,
-        demo.election_timeout
+        demo.election_timeout,
+        if failovers.len() > 1 { format!(", median of {}", failovers.len()) } else { String::new() }
     );
     println!("retried     {refused} attempts refused, {lost} of unknown outcome");
     println!("held        {acknowledged} acknowledged SETs: every one is there, with its value");
