@@ -76,7 +76,7 @@ fn config() -> WalConfig {
     config
 }
 
-/// Writes the batches and returns the states after each of them, the empty one first.
+/// Writes the batches and returns the states after each of their writes, the empty one first.
 fn write_log(fs: &Arc<MemoryFs>, batches: &[BatchSketch]) -> Vec<Model> {
     let cluster = ClusterId::new("fuzz").expect("a name");
     found(&**fs, Path::new(DIRECTORY), &Identity { cluster, node: NodeId(1), store: StoreId(7) }).expect("founded");
@@ -84,7 +84,12 @@ fn write_log(fs: &Arc<MemoryFs>, batches: &[BatchSketch]) -> Vec<Model> {
     let mut model = Model::new();
     let mut states = vec![model.clone()];
     for batch in batches.iter().take(16) {
-        let writes: Vec<_> = batch.writes.iter().take(4).map(|sketch| write(sketch, &mut model)).collect();
+        // An append of many bytes is cut into batches between its writes: the log may end after any of them.
+        let mut writes = Vec::new();
+        for sketch in batch.writes.iter().take(4) {
+            writes.push(write(sketch, &mut model));
+            states.push(model.clone());
+        }
         if writes.is_empty() {
             continue;
         }
@@ -93,7 +98,6 @@ fn write_log(fs: &Arc<MemoryFs>, batches: &[BatchSketch]) -> Vec<Model> {
         if batch.floor {
             wal.floor().expect("a floor");
         }
-        states.push(model.clone());
     }
     states
 }
