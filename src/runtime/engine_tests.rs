@@ -222,6 +222,31 @@ fn a_failed_disk_acknowledges_nothing_and_tells_everybody() {
     alone.end();
 }
 
+/// A read that was confirmed at an index that the stopped core will never hand out is refused, not left waiting. What
+/// was handed out before is still applied.
+#[test]
+fn a_stopped_group_refuses_the_reads_that_wait_for_its_state_machine() {
+    let mut settings = settings(1);
+    settings.limits.apply_bytes = 1000;
+    let alone = alone_with(settings);
+    let committed = || {
+        let core = alone.group.status().unwrap().core;
+        core.commit == core.last.index
+    };
+    let blocked = alone.group.propose("block");
+    let behind: Vec<_> = (0..10).map(|_| alone.group.propose(vec![0; 500])).collect();
+    while !committed() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let read = alone.group.read(Consistency::Linearizable);
+    *alone.disk.0.broken.lock() = true;
+    assert!(alone.group.propose("x").wait_long().is_err());
+    alone.gate.send(()).unwrap();
+    assert_eq!(read.wait_long(), Err(ReadError::Stopped(Fatal::LogFailed)));
+    drop((blocked, behind));
+    alone.end();
+}
+
 /// `l24`, `s01`, `d16`: a state machine that blocks and a disk that stalls fill every queue. Proposals end in
 /// `Overloaded`, reads too, the leader stays leader, and when both go on everything that was accepted is answered.
 #[test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 use tenure::config::{CoreConfig, Limits, Timing};
-use tenure::core::{Event as CoreEvent, Load, RoleKind};
+use tenure::core::{CoreStatus, Event as CoreEvent, Load, RoleKind};
 use tenure::log::{Entry, EntryKind, Write};
 use tenure::message::Message;
 use tenure::runtime::driver::{Committed, Effects, Shard, ShardInput};
@@ -61,6 +61,8 @@ pub struct Member {
     waiting_reads: Vec<(Index, ReadReply)>,
     incarnation: u64,
     syncing: bool,
+    /// The state machine does not come back from `apply`; what is committed meanwhile waits.
+    blocked: Option<Vec<Committed>>,
 }
 
 /// What a client was told.
@@ -182,6 +184,7 @@ impl Cluster {
                 waiting_reads: Vec::new(),
                 incarnation: 0,
                 syncing: false,
+                blocked: None,
             };
             (id, member)
         };
@@ -243,6 +246,21 @@ impl Cluster {
         member.applied.clear();
         member.applied_index = Index::ZERO;
         member.waiting_reads.clear();
+        member.blocked = None;
+    }
+
+    /// The state machine of a node blocks until [`Cluster::unblock`].
+    pub fn block(&mut self, id: u64) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.blocked.get_or_insert_default();
+        }
+    }
+
+    pub fn unblock(&mut self, id: u64) {
+        let waiting = self.members.get_mut(&id).and_then(|member| member.blocked.take());
+        for committed in waiting.into_iter().flatten() {
+            self.apply(id, committed);
+        }
     }
 
     pub fn restart(&mut self, id: u64) {
@@ -313,17 +331,19 @@ impl Cluster {
     }
 
     pub fn role(&self, id: u64) -> Option<RoleKind> {
-        Some(self.members[&id].shard.as_ref()?.status(GROUP)?.core.role)
+        Some(self.status(id)?.role)
     }
 
     pub fn term(&self, id: u64) -> u64 {
-        let status = self.members[&id].shard.as_ref().and_then(|shard| shard.status(GROUP));
-        status.map_or(0, |status| status.core.term.0)
+        self.status(id).map_or(0, |status| status.term.0)
     }
 
     pub fn commit(&self, id: u64) -> u64 {
-        let status = self.members[&id].shard.as_ref().and_then(|shard| shard.status(GROUP));
-        status.map_or(0, |status| status.core.commit.0)
+        self.status(id).map_or(0, |status| status.commit.0)
+    }
+
+    pub fn status(&self, id: u64) -> Option<CoreStatus> {
+        Some(self.members[&id].shard.as_ref()?.status(GROUP)?.core)
     }
 
     // ---- time ------------------------------------------------------------------------------------------------------
@@ -501,6 +521,9 @@ impl Cluster {
 
     /// State machine safety: no two nodes apply different entries at one index; each node applies in order, once.
     fn apply(&mut self, id: u64, committed: Committed) {
+        if let Some(waiting) = self.members.get_mut(&id).and_then(|member| member.blocked.as_mut()) {
+            return waiting.push(committed);
+        }
         let Committed { entry, reply } = committed;
         let Entry { id: entry_id, kind, payload } = entry;
         let seed = self.seed;
