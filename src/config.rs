@@ -66,13 +66,14 @@ pub struct Limits {
     pub window_bytes: usize,
     /// Entries on their way to one peer, unanswered. Default 16384.
     pub window_entries: usize,
-    /// Payload bytes that a leader holds uncommitted; over it proposals are refused with `Overloaded`. Default 64 MiB.
+    /// Bytes of memory that a leader's uncommitted entries take; over it proposals are refused with `Overloaded`. A
+    /// follower whose disk is so far behind takes no more entries. Default 64 MiB.
     pub uncommitted_bytes: usize,
     /// Entries that a leader holds uncommitted. Default 65536.
     pub uncommitted_entries: usize,
-    /// Payload bytes handed to the state machine and not yet reported as applied. Default 16 MiB.
+    /// Bytes of memory of entries handed to the state machine and not yet reported as applied. Default 16 MiB.
     pub apply_bytes: usize,
-    /// Payload bytes of the log's tail kept in memory. Default 16 MiB.
+    /// Bytes of memory for the log's tail. Default 16 MiB.
     pub cache_bytes: usize,
     /// Reads waiting for their leadership to be confirmed. Default 65536.
     pub waiting_reads: usize,

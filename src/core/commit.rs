@@ -88,11 +88,13 @@ impl Core {
                 return;
             }
             let first = self.apply.handed.next();
-            match self.log.cached(first, end, usize::MAX, room) {
+            // Entries without payload take memory, too.
+            let last = end.min(first.plus((room / size_of::<Entry>()) as u64));
+            match self.log.cached(first, last, usize::MAX, room) {
                 Some(entries) => self.apply.hand(entries, out),
                 None => {
                     let term = self.hard_state.term;
-                    let load = Load { purpose: LoadPurpose::Apply, term, first, last: end, max_bytes: room };
+                    let load = Load { purpose: LoadPurpose::Apply, term, first, last, max_bytes: room };
                     self.apply.loading = Some(load);
                     out.loads.push(load);
                 }

@@ -152,7 +152,7 @@ impl Disk {
             return;
         }
         if matches!(message.body, Body::AppendResponse(_)) {
-            // The newer answer says all that the older one did.
+            // Any answer may be lost; the newest is worth most.
             self.held.retain(|(_, held)| !(held.to == message.to && matches!(held.body, Body::AppendResponse(_))));
         }
         if self.held.len() == HELD_MESSAGES {

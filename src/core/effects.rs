@@ -256,6 +256,16 @@ pub enum Fatal {
         /// What it was to become.
         theirs: EntryId,
     },
+    /// A leader sent two different entries for one place in the same term. A leader never overwrites its own entries.
+    #[error("{leader} had sent {ours} and now sends {theirs} in its place, in one term")]
+    LeaderContradictsItself {
+        /// Who.
+        leader: NodeId,
+        /// What it had sent.
+        ours: EntryId,
+        /// What it sends now.
+        theirs: EntryId,
+    },
     /// An entry holds a configuration that this version cannot read.
     #[error("the configuration in entry {0} cannot be read by this version")]
     Configuration(EntryId),

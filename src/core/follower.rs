@@ -95,11 +95,9 @@ impl Core {
         out: &mut Output,
     ) -> Result<Index, Fatal> {
         let last = slice.last().index;
-        if missing.index <= self.log.last().index {
-            if missing.index <= self.commit {
-                let ours = EntryId { index: missing.index, term: self.log.term_at(missing.index).unwrap_or_default() };
-                return Err(Fatal::CommittedOverwritten { leader, ours, theirs: missing });
-            }
+        if let Some(term) = self.log.term_at(missing.index) {
+            let ours = EntryId { index: missing.index, term };
+            self.may_truncate(leader, ours, missing)?;
             self.truncate_from(missing.index, out);
         }
         for entry in slice.into_entries().into_iter().skip_while(|entry| entry.id.index < missing.index) {
@@ -109,6 +107,21 @@ impl Core {
             }
         }
         Ok(last)
+    }
+
+    /// What is committed stays; and a leader never overwrites what it sent itself (leader append-only).
+    fn may_truncate(&self, leader: NodeId, ours: EntryId, theirs: EntryId) -> Result<(), Fatal> {
+        let verified = match &self.role {
+            Role::Follower(follower) => follower.verified,
+            _ => Index::ZERO,
+        };
+        if ours.index <= self.commit {
+            Err(Fatal::CommittedOverwritten { leader, ours, theirs })
+        } else if ours.index <= verified {
+            Err(Fatal::LeaderContradictsItself { leader, ours, theirs })
+        } else {
+            Ok(())
+        }
     }
 
     fn truncate_from(&mut self, index: Index, out: &mut Output) {

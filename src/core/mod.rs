@@ -298,7 +298,8 @@ impl Core {
 
     fn receive(&mut self, now: Instant, message: Message, out: &mut Output) {
         let ours = message.to == self.config.id && message.group == self.config.group;
-        if !ours || message.from == self.config.id || !makes_sense(&message) {
+        let from_another = message.from != self.config.id && message.from != NodeId(0);
+        if !ours || !from_another || !makes_sense(&message) {
             self.counters.misdirected += 1;
             return;
         }

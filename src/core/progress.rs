@@ -47,8 +47,17 @@ pub(super) struct Progress {
     pub(super) round: RoundId,
     /// Entries being read from disk for it.
     pub(super) loading: Option<Load>,
-    /// It lost its disk's tail and does not count for commit until it is back here (row `s05`).
-    lost_below: Index,
+    /// When `match_index` last rose.
+    matched_at: Option<Instant>,
+    /// It lost its disk's tail and does not count for commit until it is back (row `s05`).
+    lost: Option<LostTail>,
+}
+
+/// What a peer had acknowledged before its disk lost it, and the stamp of the answer that told us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LostTail {
+    matched: Index,
+    told: Stamp,
 }
 
 impl Progress {
@@ -65,13 +74,14 @@ impl Progress {
             echoed: None,
             round: RoundId(0),
             loading: None,
-            lost_below: Index::ZERO,
+            matched_at: None,
+            lost: None,
         }
     }
 
     /// What counts for the commit index: nothing while the peer regains what it lost.
     pub(super) fn counted_match(&self) -> Index {
-        if self.match_index < self.lost_below { Index::ZERO } else { self.match_index }
+        if self.lost.is_some() { Index::ZERO } else { self.match_index }
     }
 
     /// How much more may be sent: (entries, bytes). Nothing while a probe is unanswered or entries are being loaded.
@@ -81,7 +91,10 @@ impl Progress {
         }
         match self.flow {
             Flow::Probe(Some(_)) => None,
-            Flow::Probe(None) => Some((limits.append_entries, limits.append_bytes)),
+            Flow::Probe(None) => {
+                let entries = limits.append_entries.min(limits.window_entries);
+                Some((entries, limits.append_bytes.min(limits.window_bytes)))
+            }
             Flow::Replicate => {
                 let entries = limits.window_entries.saturating_sub(self.window_entries);
                 // A window that is not empty must not be overrun; an empty one takes any single entry.
@@ -101,33 +114,52 @@ impl Progress {
         }
     }
 
-    fn push(&mut self, sent: Sent) {
-        if sent.entries == 0 {
-            return;
-        }
-        self.next_index = sent.last.next();
-        self.window_entries += sent.entries;
-        self.window_bytes += sent.bytes;
+    /// Notes that `more` was joined to the append sent last, which has not left yet: one message, one answer.
+    pub(super) fn joined(&mut self, more: Sent, now: Instant) {
+        self.written_at = Some(now);
+        let replicates = self.flow == Flow::Replicate;
         match self.window.back_mut() {
-            // Joined to a message that has not left: one message, one answer.
-            Some(back) if back.stamp == sent.stamp => {
-                back.last = sent.last;
-                back.entries += sent.entries;
-                back.bytes += sent.bytes;
+            Some(back) if replicates && back.stamp == more.stamp => {
+                back.last = more.last;
+                back.entries += more.entries;
+                back.bytes += more.bytes;
+                self.count(more);
             }
-            _ => self.window.push_back(sent),
+            // What it was joined to is an empty append, or a probe and so is this.
+            _ => self.sent(more, now),
         }
     }
 
-    /// Notes an answer's echo: everything sent up to that stamp has been answered.
+    fn push(&mut self, sent: Sent) {
+        if sent.entries > 0 {
+            self.count(sent);
+            self.window.push_back(sent);
+        }
+    }
+
+    fn count(&mut self, sent: Sent) {
+        self.next_index = sent.last.next();
+        self.window_entries += sent.entries;
+        self.window_bytes += sent.bytes;
+    }
+
+    /// Notes an answer's echo. What was sent up to that stamp has been answered, or was lost and then makes what
+    /// follows it a mismatch: either way it need not be waited for.
     pub(super) fn heard(&mut self, stamp: Stamp, round: RoundId) {
         self.echoed = self.echoed.max(Some(stamp));
         self.round = self.round.max(round);
     }
 
     /// The logs agree, durably, up to `matched`. Match never goes back (bug `b20`).
-    pub(super) fn accepted(&mut self, matched: Index, stamp: Stamp) {
-        self.match_index = self.match_index.max(matched);
+    pub(super) fn accepted(&mut self, matched: Index, stamp: Stamp, now: Instant) {
+        if self.lost.is_some_and(|lost| stamp <= lost.told) {
+            // Said before the loss: it has that no more.
+            return;
+        }
+        if matched > self.match_index {
+            self.match_index = matched;
+            self.matched_at = Some(now);
+        }
         self.next_index = self.next_index.max(self.match_index.next());
         if let Flow::Probe(probe) = self.flow {
             let answered = probe.filter(|probe| probe.stamp <= stamp);
@@ -143,9 +175,7 @@ impl Progress {
             self.window_entries -= sent.entries;
             self.window_bytes -= sent.bytes;
         }
-        if self.match_index >= self.lost_below {
-            self.lost_below = Index::ZERO;
-        }
+        self.lost = self.lost.filter(|lost| self.match_index < lost.matched);
     }
 
     /// Whether a rejection of an append after `prev` says something new (bugs `b20`, `b21`).
@@ -166,9 +196,17 @@ impl Progress {
         self.loading = None;
     }
 
+    /// Whether an answer with this echo, from a log that ends at `last`, proves that the peer's disk lost what it had
+    /// acknowledged: the request left after its acknowledgement was here. (Answers that only overtook each other echo
+    /// an older stamp.)
+    pub(super) fn proves_loss(&self, last: Index, stamp: Stamp) -> bool {
+        last < self.match_index && Some(stamp) > self.matched_at
+    }
+
     /// The peer's disk lost what it had acknowledged (row `s05`); its log now ends at `last`.
-    pub(super) fn lost_tail(&mut self, last: Index) {
-        self.lost_below = self.lost_below.max(self.match_index);
+    pub(super) fn lost_tail(&mut self, last: Index, told: Stamp) {
+        let matched = self.lost.map_or(self.match_index, |lost| lost.matched.max(self.match_index));
+        self.lost = Some(LostTail { matched, told });
         self.match_index = Index::ZERO;
         self.probe_after(last);
     }
@@ -230,7 +268,7 @@ mod tests {
     fn replicating() -> Progress {
         let mut progress = Progress::new(Index(1));
         progress.sent(sent(0, 0, 0), at(0));
-        progress.accepted(Index(0), at(0));
+        progress.accepted(Index(0), at(0), at(0));
         assert_eq!(progress.flow, Flow::Replicate);
         progress
     }
@@ -240,8 +278,8 @@ mod tests {
         let mut progress = replicating();
         progress.sent(sent(5, 5, 1), at(1));
         progress.sent(sent(9, 4, 2), at(2));
-        progress.accepted(Index(9), at(2));
-        progress.accepted(Index(5), at(1));
+        progress.accepted(Index(9), at(2), at(2));
+        progress.accepted(Index(5), at(1), at(1));
         assert_eq!((progress.match_index, progress.next_index), (Index(9), Index(10)));
         assert!(!progress.rejection_counts(Index(7)), "a rejection below match is old");
         assert!(!progress.rejection_counts(Index(10)), "a rejection of what was never sent is nonsense");
@@ -252,7 +290,7 @@ mod tests {
         let mut progress = replicating();
         progress.sent(sent(5, 5, 1), at(1));
         progress.probe_after(Index(0));
-        progress.accepted(Index(5), at(1));
+        progress.accepted(Index(5), at(1), at(1));
         assert!(progress.match_index < progress.next_index);
     }
 
@@ -260,7 +298,7 @@ mod tests {
     fn b22_an_answer_frees_its_own_slot_too() {
         let mut progress = replicating();
         progress.sent(sent(5, 5, 1), at(1));
-        progress.accepted(Index(5), at(1));
+        progress.accepted(Index(5), at(1), at(1));
         assert_eq!(progress.in_flight(), (0, 0, 0));
     }
 
@@ -291,14 +329,16 @@ mod tests {
     fn s05_a_peer_that_lost_its_tail_counts_again_once_it_is_back() {
         let mut progress = replicating();
         progress.sent(sent(9, 9, 1), at(1));
-        progress.accepted(Index(9), at(1));
-        progress.lost_tail(Index(4));
+        progress.accepted(Index(9), at(1), at(1));
+        progress.lost_tail(Index(4), at(2));
         assert_eq!((progress.counted_match(), progress.next_index), (Index(0), Index(5)));
-        progress.sent(sent(8, 4, 2), at(2));
-        progress.accepted(Index(8), at(2));
+        progress.accepted(Index(9), at(1), at(2));
+        assert_eq!(progress.match_index, Index(0), "said before the loss");
+        progress.sent(sent(8, 4, 3), at(3));
+        progress.accepted(Index(8), at(3), at(3));
         assert_eq!(progress.counted_match(), Index(0), "not yet where it was");
-        progress.sent(sent(9, 1, 3), at(3));
-        progress.accepted(Index(9), at(3));
+        progress.sent(sent(9, 1, 4), at(4));
+        progress.accepted(Index(9), at(4), at(4));
         assert_eq!(progress.counted_match(), Index(9));
     }
 }

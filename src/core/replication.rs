@@ -117,7 +117,7 @@ impl Core {
             if sent_entries || urge == Urge::Always {
                 self.send_append(peer, next, entries, now, out);
             }
-            if !sent_entries {
+            if !sent_entries || self.stopped.is_some() {
                 return;
             }
             urge = Urge::Entries;
@@ -182,7 +182,7 @@ impl Core {
                     (unsent.round, unsent.commit) = (leader.round, commit);
                     // It counts from when the first part was stamped: earlier is safe (rule `p00`).
                     sent.stamp = unsent.stamp;
-                    return progress.sent(sent, now);
+                    return progress.joined(sent, now);
                 }
                 Err(apart) => apart,
             },
@@ -243,7 +243,7 @@ impl Core {
         }
         if let Some(progress) = self.progress_mut(from) {
             progress.heard(answer.stamp, answer.round);
-            progress.accepted(matched, answer.stamp);
+            progress.accepted(matched, answer.stamp, now);
         }
         self.commit_by_quorum(now, out);
         self.write_to(from, Urge::Entries, now, out);
@@ -260,11 +260,10 @@ impl Core {
         let log = &self.log;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
-        let newest = Some(answer.stamp) >= progress.echoed;
         let matched = progress.match_index;
         progress.heard(answer.stamp, answer.round);
-        if newest && rejection.last.index < matched {
-            progress.lost_tail(rejection.last.index);
+        if progress.proves_loss(rejection.last.index, answer.stamp) {
+            progress.lost_tail(rejection.last.index, answer.stamp);
             self.counters.tails_lost += 1;
             out.events.push(Event::TailLost { peer: from, matched, last: rejection.last.index });
         } else if progress.rejection_counts(rejection.prev) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::log::Entry;
-use crate::types::{EntryId, Index};
+use crate::types::EntryId;
 
 /// Entries that follow `prev` without a gap, in terms that never fall.
 ///
@@ -66,14 +66,6 @@ impl LogSlice {
         Ok(Self { prev, entries, bytes })
     }
 
-    /// No entries: a heartbeat after `prev`.
-    ///
-    /// # Errors
-    /// As [`LogSlice::new`].
-    pub fn empty(prev: EntryId) -> Result<Self, MalformedSlice> {
-        Self::new(prev, Vec::new())
-    }
-
     /// The entry before the first.
     #[must_use]
     pub fn prev(&self) -> EntryId {
@@ -134,12 +126,6 @@ impl LogSlice {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-
-    /// The index after its last entry.
-    #[must_use]
-    pub fn next_index(&self) -> Index {
-        self.last().index.next()
-    }
 }
 
 impl fmt::Debug for LogSlice {
@@ -182,6 +168,6 @@ mod tests {
         let gap = slice(EntryId::new(3, 1), &[(4, 1)]).unwrap();
         assert_eq!(first.join(gap.clone()), Err(gap));
         first.join(slice(EntryId::new(2, 1), &[(3, 2)]).unwrap()).unwrap();
-        assert_eq!((first.last(), first.len(), first.next_index()), (EntryId::new(3, 2), 3, Index(4)));
+        assert_eq!((first.last(), first.len()), (EntryId::new(3, 2), 3));
     }
 }

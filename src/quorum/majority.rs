@@ -49,7 +49,7 @@ impl Voters {
         self.0.contains(&node)
     }
 
-    /// Adds or removes nothing else than what the caller lists; for building configurations.
+    /// The set of these nodes; one that is listed twice counts once.
     #[must_use]
     pub fn from_nodes(nodes: impl IntoIterator<Item = NodeId>) -> Self {
         Self(nodes.into_iter().collect())

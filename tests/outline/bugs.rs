@@ -225,3 +225,47 @@ fn d07_entries_that_cannot_be_read_while_they_are_needed_stop_the_group() {
     lone.step(Input::Loaded { load, entries: None });
     assert_eq!(lone.core.status().stopped, Some(Fatal::LogFailed));
 }
+
+/// Leader append-only: who sends two different entries for one place in one term is not believed again.
+#[test]
+fn o20_a_leader_that_contradicts_itself_stops_the_group() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 5, FOUNDED, vec![command(2, 5), command(3, 5)], 0);
+    lone.append_from(2, 5, FOUNDED, vec![command(2, 4)], 0);
+    let (ours, theirs) = (EntryId::new(2, 5), EntryId::new(2, 4));
+    let fatal = Fatal::LeaderContradictsItself { leader: NodeId(2), ours, theirs };
+    assert_eq!((lone.core.status().stopped, lone.last()), (Some(fatal), EntryId::new(3, 5)));
+}
+
+/// A committed entry is never overwritten, whatever a leader says.
+#[test]
+fn b33_a_leader_that_would_overwrite_a_committed_entry_stops_the_group() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 5, FOUNDED, vec![command(2, 5)], 2);
+    lone.append_from(3, 6, FOUNDED, vec![command(2, 6)], 0);
+    assert!(matches!(lone.core.status().stopped, Some(Fatal::CommittedOverwritten { .. })));
+    assert_eq!(lone.last(), EntryId::new(2, 5));
+}
+
+/// Commands without payload take memory too: what is handed out at once is bounded in entries.
+#[test]
+fn b39_empty_commands_are_handed_out_in_bounded_portions() {
+    let small = config(|config| config.limits.apply_bytes = 1000);
+    let mut lone = Lone::start(small, Disk::founded(voters(3)));
+    let entries: Vec<_> = (2..=500)
+        .map(|index| Entry { id: EntryId::new(index, 1), kind: EntryKind::Command, payload: Default::default() })
+        .collect();
+    let slice = LogSlice::new(FOUNDED, entries).unwrap();
+    let append = AppendEntries { stamp: lone.now, round: RoundId(1), commit: Index(500), slice };
+    let message =
+        Message { group: GROUP, from: NodeId(2), to: NodeId(1), term: Term(1), body: Body::AppendEntries(append) };
+    let mut out = Output::new();
+    lone.core.step(lone.now, Input::Received(message), &mut out);
+    let seq = out.writes.last().unwrap().seq;
+    lone.core.step(lone.now, Input::Durable(seq), &mut out);
+    assert!(out.apply.len() < 100, "{} entries of {} bytes each", out.apply.len(), size_of::<Entry>());
+    while lone.core.status().applied < Index(500) {
+        let last = out.apply.drain(..).next_back().expect("more to apply").id.index;
+        lone.core.step(lone.now, Input::Applied(last), &mut out);
+    }
+}

@@ -18,10 +18,11 @@ mod structure;
 
 use support::disk::Disk;
 use support::lone::*;
-use tenure::config::Timing;
-use tenure::core::{Event, Fatal, Input, ProposeError, ReadError, RoleKind, StartError};
-use tenure::log::HardState;
-use tenure::message::{Abdicated, AppendOutcome, Body, Refusal, Verdict, VoteRequest, VoteResponse};
+use tenure::core::{Event, Fatal, Input, Output, ProposeError, ReadError, RoleKind, StartError};
+use tenure::log::{Entry, EntryKind, HardState, LogSlice};
+use tenure::message::{
+    Abdicated, AppendEntries, AppendOutcome, Body, Message, Refusal, Verdict, VoteRequest, VoteResponse,
+};
 use tenure::time::{Duration, Instant};
 use tenure::types::{EntryId, Index, NodeId, RoundId, Term};
 

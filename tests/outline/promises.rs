@@ -25,27 +25,36 @@ fn p01_nothing_promises_for_a_term_that_is_not_durable() {
 }
 
 #[test]
-fn p01_a_failed_log_check_promises_too_and_a_promise_only_grows() {
+fn p01_a_failed_log_check_promises_too() {
     let mut lone = Lone::of(3);
     let sent = lone.append_from(2, 1, EntryId::new(9, 1), vec![], 0);
     assert!(matches!(append_outcomes(&sent)[..], [(AppendOutcome::Mismatch { .. }, 1000)]));
-    assert!(
-        matches!(refused(lone.pre_vote_from(3, 1, EntryId::new(9, 1))), Refusal::Promised { remaining, .. } if remaining == ms(E))
-    );
+    let refusal = refused(lone.pre_vote_from(3, 1, EntryId::new(9, 1)));
+    assert_eq!(refusal, Refusal::Promised { leader: Some(NodeId(2)), term: Term(1), remaining: ms(E) });
 }
 
+/// A node that restarted with a long promise behind it hears a leader of the same term: the longer promise stays.
 #[test]
-fn p02_a_promise_outlives_roles_and_higher_terms_in_answers() {
+fn p01_within_a_term_a_promise_is_never_shortened() {
+    let hard_state = HardState { term: Term(3), vote: None, longest_promise: ms(5 * E) };
+    let mut lone = Lone::start(config(|_| ()), Disk::with_history(voters(3), hard_state, &[3]));
+    lone.heartbeat_from(2, 3);
+    let refusal = refused(lone.pre_vote_from(3, 3, EntryId::new(9, 3)));
+    assert_eq!(refusal, Refusal::Promised { leader: Some(NodeId(2)), term: Term(3), remaining: ms(5 * E) });
+}
+
+/// The promise to n2 of term 1 stands while the node goes on to term 5 with a vote for somebody whose log proves that
+/// n2 was succeeded (exception c): it still binds towards everybody else.
+#[test]
+fn p02_a_promise_outlives_roles_and_terms() {
     let mut lone = Lone::of(3);
     lone.heartbeat_from(2, 1);
-    let until = lone.now + ms(E);
-    let timer = Timing::default().election_timeout_min;
-    assert!(lone.deadline().since(lone.now) >= timer, "so it cannot stand before the promise ends");
     lone.pass(E / 2);
-    let response = VoteResponse { round: RoundId(1), campaign_term: Term(2), verdict: Verdict::Granted };
-    lone.receive(3, 8, Body::PreVoteResponse(response));
-    let refusal = refused(lone.pre_vote_from(3, 8, EntryId::new(9, 1)));
-    assert!(matches!(refusal, Refusal::Promised { remaining, .. } if lone.now + remaining == until));
+    let sent = lone.vote_from(3, 5, EntryId::new(9, 2));
+    assert_eq!(vote_verdicts(&sent)[0].2, Verdict::Granted);
+    assert_eq!(lone.term(), 5);
+    let refusal = refused(lone.pre_vote_from(3, 5, EntryId::new(9, 1)));
+    assert_eq!(refusal, Refusal::Promised { leader: Some(NodeId(2)), term: Term(1), remaining: ms(E / 2) });
 }
 
 #[test]
@@ -116,18 +125,17 @@ fn p06_a_new_group_and_a_lone_voter_do_not_wait() {
     assert_eq!(lone.role(), RoleKind::Leader);
 }
 
+/// Started with a longer election timeout than before: nothing is promised before the new length is on disk, not even
+/// for a term that has long been there.
 #[test]
 fn p06_no_promise_leaves_before_its_length_is_on_disk() {
     let short = HardState { term: Term(3), vote: None, longest_promise: ms(10) };
-    let mut lone = Lone::start(config(|_| ()), Disk::with_history(voters(3), short, &[3]));
+    let disk = Disk::with_history(voters(3), short, &[3]);
+    let mut lone = Lone::start_with(config(|_| ()), disk, false);
+    assert!(lone.heartbeat_from(2, 3).is_empty());
+    let sent = lone.sync();
     assert_eq!(lone.disk.hard_state.longest_promise, ms(E));
-
-    let mut lone2 = Lone::of(3);
-    lone2.prompt_disk = false;
-    lone2.append_from(2, 5, FOUNDED, vec![], 0);
-    let sent = lone2.sync();
-    assert_eq!((append_outcomes(&sent)[0].1, lone2.disk.hard_state.longest_promise), (E as u32, ms(E)));
-    lone.pass(1);
+    assert_eq!(append_outcomes(&sent), [(AppendOutcome::Accepted { matched: Index(2) }, E as u32)]);
 }
 
 #[test]

@@ -460,6 +460,8 @@ impl Cluster {
             if let CoreEvent::Stopped(fatal) = event {
                 panic!("seed {}: n{id} stopped: {fatal}", self.seed);
             }
+            // These disks keep what they have synced.
+            assert!(!matches!(event, CoreEvent::TailLost { .. }), "seed {}: {event:?}", self.seed);
             self.truncations += u64::from(matches!(event, CoreEvent::Truncated { .. }));
         }
         let incarnation = self.members[&id].incarnation;

@@ -58,14 +58,21 @@ impl Lone {
     }
 
     pub fn start(config: CoreConfig, disk: Disk) -> Self {
-        let now = Instant::ZERO + Duration::from_secs(1000);
+        Self::start_with(config, disk, true)
+    }
+
+    pub fn start_with(config: CoreConfig, disk: Disk, prompt_disk: bool) -> Self {
+        Self::start_at(Instant::ZERO + Duration::from_secs(1000), config, disk, prompt_disk)
+    }
+
+    fn start_at(now: Instant, config: CoreConfig, disk: Disk, prompt_disk: bool) -> Self {
         let mut out = Output::new();
         let core = Core::new(config, disk.restore(Index::ZERO), now, &mut out).unwrap();
         let mut lone = Self {
             core,
             now,
             disk,
-            prompt_disk: true,
+            prompt_disk,
             events: Vec::new(),
             applied: Vec::new(),
             reads: Vec::new(),
@@ -79,13 +86,7 @@ impl Lone {
     /// The same disk after a crash and a restart.
     pub fn restart(mut self) -> Self {
         self.disk.crash();
-        let mut again = Self::start(self.core.config().clone(), self.disk);
-        again.now = self.now;
-        let mut out = Output::new();
-        again.core =
-            Core::new(again.core.config().clone(), again.disk.restore(Index::ZERO), again.now, &mut out).unwrap();
-        again.carry_out(out);
-        again
+        Self::start_at(self.now, self.core.config().clone(), self.disk, true)
     }
 
     pub fn step(&mut self, input: Input) -> Vec<Message> {

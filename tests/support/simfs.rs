@@ -55,7 +55,8 @@ enum NameChange {
 pub(crate) struct Fault {
     /// Which call, counted from 0.
     pub(crate) call: u64,
-    /// Whether it takes effect all the same (a failed sync makes nothing durable either way).
+    /// Whether it takes effect all the same. A failed sync makes nothing durable either way; what it leaves behind is
+    /// still dirty, or, if this is false, counted as clean: still to be read, and never written again by itself.
     pub(crate) takes_effect: bool,
     pub(crate) kind: io::ErrorKind,
 }
@@ -151,12 +152,17 @@ impl SimFs {
         }
     }
 
-    fn sync(&self, effect: impl FnOnce(&mut Disk)) -> io::Result<()> {
+    fn sync(&self, effect: impl FnOnce(&mut Disk), forget: impl FnOnce(&mut Disk)) -> io::Result<()> {
         let mut disk = self.disk();
         let call = disk.calls;
         disk.calls += 1;
         match disk.fault.filter(|fault| fault.call == call) {
-            Some(fault) => Err(io::Error::new(fault.kind, "injected")),
+            Some(fault) => {
+                if !fault.takes_effect {
+                    forget(&mut disk);
+                }
+                Err(io::Error::new(fault.kind, "injected"))
+            }
             None => {
                 effect(&mut disk);
                 Ok(())
@@ -208,9 +214,20 @@ impl Inode {
         }
     }
 
+    /// Only what is pending reaches the disk: what is counted as clean is not looked at.
     fn sync(&mut self) {
-        self.durable.clone_from(&self.content);
-        self.pending.clear();
+        for (sector, mut versions) in std::mem::take(&mut self.pending) {
+            self.keep(sector, &versions.pop().unwrap());
+        }
+    }
+
+    fn keep(&mut self, sector: usize, bytes: &[u8]) {
+        let start = sector * SECTOR;
+        let end = start + bytes.len();
+        if self.durable.len() < end {
+            self.durable.resize(end, 0);
+        }
+        self.durable[start..end].copy_from_slice(bytes);
     }
 
     fn crash(&mut self, fate: &mut impl FnMut(usize) -> usize) {
@@ -226,11 +243,7 @@ impl Inode {
                 _ if never_synced => versions[0].iter().map(|byte| byte.wrapping_mul(31) ^ 0xa5).collect(),
                 _ => continue,
             };
-            let end = start + survivor.len();
-            if self.durable.len() < end {
-                self.durable.resize(end, 0);
-            }
-            self.durable[start..end].copy_from_slice(&survivor);
+            self.keep(sector, &survivor);
         }
         self.content.clone_from(&self.durable);
     }
@@ -278,13 +291,14 @@ impl Fs for SimFs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.sync(|disk| {
+        let effect = |disk: &mut Disk| {
             // All files are in one directory; a sync of its parent makes none of their names durable.
             if disk.names.keys().any(|path| path.parent() == Some(dir)) {
                 disk.durable_names = disk.names.clone();
                 disk.pending_names.clear();
             }
-        })
+        };
+        self.sync(effect, |_| ())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
@@ -331,7 +345,7 @@ impl File for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.fs.sync(|disk| disk.inodes[self.inode].sync())
+        self.fs.sync(|disk| disk.inodes[self.inode].sync(), |disk| disk.inodes[self.inode].pending.clear())
     }
 
     fn length(&self) -> io::Result<u64> {
