@@ -82,9 +82,18 @@ impl Cluster {
     }
 
     fn start_node(&mut self, at: usize) {
+        self.start_node_with(at, &[]);
+    }
+
+    fn start_node_with(&mut self, at: usize, more: &[&str]) {
         let log = File::options().create(true).append(true).open(self.dir.path().join(format!("{}.log", at + 1)));
         let mut command = Command::new(program());
-        command.args(self.serve_arguments(at)).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log.unwrap());
+        command
+            .args(self.serve_arguments(at))
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log.unwrap());
         self.nodes[at] = Some(command.spawn().unwrap());
     }
 
@@ -92,6 +101,10 @@ impl Cluster {
         let mut child = self.nodes[at].take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    fn log(&self, at: usize) -> String {
+        fs::read_to_string(self.dir.path().join(format!("{}.log", at + 1))).unwrap_or_default()
     }
 
     fn url(&self, at: usize) -> String {
@@ -137,8 +150,8 @@ impl Cluster {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let logs = (1..=3).map(|id| fs::read_to_string(self.dir.path().join(format!("{id}.log"))).unwrap_or_default());
-        panic!("no {what} within {LIMIT:?}\n{}", logs.collect::<Vec<_>>().join("\n---\n"));
+        let logs: Vec<String> = (0..3).map(|at| self.log(at)).collect();
+        panic!("no {what} within {LIMIT:?}\n{}", logs.join("\n---\n"));
     }
 
     fn client(&self) -> redis::cluster::ClusterConnection {
@@ -284,8 +297,17 @@ fn a_node_that_lost_its_disk_is_refused(cluster: &mut Cluster) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let refusal = refusal(&arguments);
     assert!(refusal.contains("was never founded") && refusal.contains("new id"), "{refusal}");
+
+    // Founding it anew under its old id is a mistake that its peers see: they know the old store.
+    cluster.start_node_with(follower, &["--cluster", "test"]);
+    let peers = [(follower + 1) % 3, (follower + 2) % 3];
+    cluster.eventually("refusal by both peers", || {
+        peers.iter().all(|peer| cluster.log(*peer).contains("its directory was replaced")).then_some(())
+    });
     let mut client = cluster.client();
     cluster.set(&mut client, "two", "go on");
+    let info = cluster.info(follower).unwrap();
+    assert_eq!((info.get("keys"), info.get("role")), (Some(0_u64), Some("slave".to_owned())));
 }
 
 fn nodes_stop_in_order(cluster: &mut Cluster) {

@@ -1,9 +1,11 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tenure::types::ClusterId;
 
@@ -106,31 +108,34 @@ impl TimingArgs {
     }
 }
 
+/// What is larger is a slip of the finger, not a limit.
+const MOST_BYTES: u64 = 1 << 30;
+
 #[derive(Debug, Args)]
 pub(crate) struct LimitArgs {
     /// Client connections; further ones get an error and are closed.
-    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = from(1..=1_000_000))]
     pub(crate) max_clients: usize,
     /// Longest key, in bytes, at most 65534.
-    #[arg(long, value_name = "BYTES", default_value_t = MAX_KEY_BYTES, value_parser = key_bytes)]
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_KEY_BYTES, value_parser = from(1..=MAX_KEY_BYTES as u64))]
     pub(crate) max_key_bytes: usize,
     /// Longest argument of a request, so of a value, in bytes. Longer ones are refused before they are read.
-    #[arg(long, value_name = "BYTES", default_value_t = (1 << 20) - 1024)]
+    #[arg(long, value_name = "BYTES", default_value_t = (1 << 20) - 1024, value_parser = from(64..=MOST_BYTES))]
     pub(crate) max_value_bytes: usize,
     /// Arguments of one request.
-    #[arg(long, value_name = "COUNT", default_value_t = 4096)]
+    #[arg(long, value_name = "COUNT", default_value_t = 4096, value_parser = from(16..=1 << 20))]
     pub(crate) max_arguments: usize,
     /// Bytes of all arguments of one request.
-    #[arg(long, value_name = "BYTES", default_value_t = 2 << 20)]
+    #[arg(long, value_name = "BYTES", default_value_t = 2 << 20, value_parser = from(1024..=MOST_BYTES))]
     pub(crate) max_request_bytes: usize,
     /// Bytes of a request that is typed as a line.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10, value_parser = from(64..=MOST_BYTES))]
     pub(crate) max_line_bytes: usize,
     /// Unanswered requests of one connection; more are not read until some are answered.
-    #[arg(long, value_name = "COUNT", default_value_t = 1024)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = from(1..=1 << 20))]
     pub(crate) max_pipeline: usize,
     /// Bytes of answers that a client has not read; beyond, its connection is closed.
-    #[arg(long, value_name = "BYTES", default_value_t = 32 << 20)]
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 20, value_parser = from(1 << 20..=MOST_BYTES))]
     pub(crate) max_output_bytes: usize,
 }
 
@@ -183,11 +188,9 @@ fn cluster_id(name: &str) -> Result<ClusterId, String> {
     ClusterId::new(name).map_err(|error| error.to_string())
 }
 
-fn key_bytes(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(bytes @ 1..=MAX_KEY_BYTES) => Ok(bytes),
-        _ => Err(format!("a number from 1 to {MAX_KEY_BYTES}")),
-    }
+/// A number of this range. Limits have a lower bound as well: with too little of something no client can be served.
+fn from(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
 }
 
 #[cfg(test)]
@@ -217,6 +220,13 @@ mod tests {
                     --peer 2=127.0.0.1:7002@8002 --peer 3=127.0.0.1:7003@8003 --dir d --cluster demo --heartbeat 20";
         let Command::Serve(serve) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else { panic!() };
         assert_eq!((serve.peers.len(), serve.timing.heartbeat), (3, Some(20)));
+        assert!(Cli::try_parse_from(line.split_whitespace().chain(["--max-pipeline", "1"])).is_ok());
+        let limits = "clients key-bytes value-bytes arguments request-bytes line-bytes pipeline output-bytes";
+        for limit in limits.split(' ') {
+            let refused = Cli::try_parse_from(line.split_whitespace().chain([&*format!("--max-{limit}"), "0"]));
+            let message = refused.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.contains("0 is not in"), "{limit}: {message}");
+        }
         for wrong in ["kv serve --id 0 --dir d --peer 1=h:1@2", "kv init --cluster a/b\u{7f} --id 1 --dir d"] {
             assert!(Cli::try_parse_from(wrong.split_whitespace()).is_err(), "{wrong}");
         }

@@ -1,7 +1,7 @@
 //! The commands: their table, and from the arguments of a request to what it asks for.
 //!
-//! A request is one of three things. A *write* goes through the replicated log. A *read* needs the leader's
-//! confirmation and then the store. Everything else concerns this connection or this node and is answered at once.
+//! A *write* goes through the replicated log. A *read* needs the leader's confirmation and then the store. A *count* of
+//! every pair this node has takes a while. Everything else concerns this connection or this node and is answered at once.
 
 use bytes::Bytes;
 
@@ -14,6 +14,7 @@ use super::slots::key_slot;
 pub(crate) enum Request {
     Write { operation: Operation, slot: u16 },
     Read(Read),
+    CountDigest,
     Local(Local),
 }
 
@@ -61,7 +62,6 @@ pub(crate) enum Local {
     CommandDocs(Vec<Bytes>),
     Cluster(ClusterQuestion),
     KeySlot(Bytes),
-    DebugDigest,
     Quit,
 }
 
@@ -250,7 +250,7 @@ fn cluster(arguments: &[Bytes]) -> Result<Request, Reply> {
 
 fn debug(arguments: &[Bytes]) -> Result<Request, Reply> {
     match arguments {
-        [what] if is(what, "DIGEST") => local(Local::DebugDigest),
+        [what] if is(what, "DIGEST") => Ok(Request::CountDigest),
         _ => Err(unknown_subcommand("DEBUG", &arguments[0], "DIGEST")),
     }
 }

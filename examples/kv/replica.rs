@@ -24,7 +24,12 @@ pub(crate) struct Write {
     pub(crate) done: Done<Outcome>,
 }
 
-/// A callback. It must not block.
+/// A callback. It runs on a thread that the replica needs for other things, so it waits for nobody.
+///
+/// That of a write only fills in an answer. That of a confirmation also looks up its reads in the store, and may so wait
+/// for the disk. It saves each batch of reads a change of threads, and the price is that while a cold read is looked up,
+/// nothing else of the group is applied or answered. A server with much data that is rarely in memory would hand its
+/// reads to threads of their own here.
 pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;
 
 /// Why there is no outcome. All but `Unknown` say that the command certainly is not executed and never will be.

@@ -112,13 +112,13 @@ pub(super) enum Outcome {
 
 /// A client that finds the leader, as any client of a Redis cluster does: it follows `-MOVED`, and asks the next node
 /// when one is gone.
-pub(super) struct Follower {
+pub(super) struct Redirected {
     nodes: Vec<String>,
     target: String,
     connections: HashMap<String, Connection>,
 }
 
-impl Follower {
+impl Redirected {
     pub(super) fn new(nodes: Vec<String>) -> Self {
         let target = nodes.first().cloned().unwrap_or_default();
         Self { nodes, target, connections: HashMap::new() }

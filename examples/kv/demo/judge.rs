@@ -3,13 +3,17 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::client::{Answer, Connection, Follower, Outcome};
+use super::client::{Answer, Connection, Outcome, Redirected};
 use super::cluster::{Cluster, NodeInfo};
 use super::load::{COUNTERS, Load, counter_key, key, value};
 use super::{Failed, Interrupted};
 
-/// Keys asked for at once.
-const BATCH: u64 = 100;
+/// Keys asked for at once, if their values are small.
+const BATCH_KEYS: usize = 100;
+
+/// Bytes of values asked for at once. A server gives half of its `--max-output-bytes` to one answer, 16 MiB unless told
+/// otherwise.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// A read is asked for so long until it is answered.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,10 +56,11 @@ pub(super) fn check_digests(cluster: &Cluster, agreed: &NodeInfo) -> Result<(), 
 
 /// Reads every key back from the leader. All SETs were acknowledged, so every one must be there.
 pub(super) fn check_writes(nodes: Vec<String>, load: &Load, value_bytes: usize) -> Result<(), Failed> {
-    let mut client = Follower::new(nodes);
+    let mut client = Redirected::new(nodes);
     let mut missing = Vec::new();
-    for first in (0..load.count).step_by(BATCH as usize) {
-        let numbers: Vec<u64> = (first..load.count.min(first + BATCH)).collect();
+    let batch = (BATCH_BYTES / value_bytes.max(1)).clamp(1, BATCH_KEYS);
+    for first in (0..load.count).step_by(batch) {
+        let numbers: Vec<u64> = (first..load.count).take(batch).collect();
         let keys: Vec<String> = numbers.iter().map(|number| key(*number)).collect();
         let values = multi_get(&mut client, &keys)?;
         let lost = |(number, found): &(&u64, &Answer)| **found != Answer::Bulk(Some(value(**number, value_bytes)));
@@ -70,7 +75,7 @@ pub(super) fn check_writes(nodes: Vec<String>, load: &Load, value_bytes: usize) 
 
 /// Every counter stands between what was acknowledged and that plus what may have happened.
 pub(super) fn check_counters(nodes: Vec<String>, load: &Load) -> Result<(), Failed> {
-    let mut client = Follower::new(nodes);
+    let mut client = Redirected::new(nodes);
     let keys: Vec<String> = (0..COUNTERS).map(counter_key).collect();
     let values = multi_get(&mut client, &keys)?;
     for ((name, found), (acknowledged, unknown)) in keys.iter().zip(&values).zip(&load.increments) {
@@ -88,7 +93,7 @@ pub(super) fn check_counters(nodes: Vec<String>, load: &Load) -> Result<(), Fail
     Ok(())
 }
 
-fn multi_get(client: &mut Follower, keys: &[String]) -> Result<Vec<Answer>, Failed> {
+fn multi_get(client: &mut Redirected, keys: &[String]) -> Result<Vec<Answer>, Failed> {
     let mut request: Vec<&[u8]> = vec![b"MGET"];
     request.extend(keys.iter().map(|key| key.as_bytes()));
     let began = Instant::now();

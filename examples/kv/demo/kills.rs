@@ -54,8 +54,8 @@ impl Kills {
                 let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
                 self.strike(cluster, load, leader).map(Some)
             }
-            Some((blow, since)) if self.may_return(blow, since, load, done) => {
-                self.failovers.extend(load.failover().filter(|_| blow == Blow::Leader));
+            Some((blow, since)) if self.may_return(blow, since, load, done)? => {
+                self.failovers.extend(load.failover()?.filter(|_| blow == Blow::Leader));
                 self.down = None;
                 cluster.start()?;
                 Ok(Some(format!("{done} acknowledged: all nodes run again.")))
@@ -67,7 +67,7 @@ impl Kills {
     /// Starts whoever is down, once the load is over.
     pub(super) fn end(&mut self, cluster: &mut Cluster, load: &Load) -> Result<(), Failed> {
         if let Some((blow, _)) = self.down.take() {
-            self.failovers.extend(load.failover().filter(|_| blow == Blow::Leader));
+            self.failovers.extend(load.failover()?.filter(|_| blow == Blow::Leader));
             cluster.start()?;
         }
         if self.are_over() {
@@ -87,10 +87,7 @@ impl Kills {
             Blow::LeaderAndFollower => vec![leader, follower],
             Blow::Everybody => (0..nodes).collect(),
         };
-        for victim in &victims {
-            cluster.kill(*victim)?;
-        }
-        load.mark_kill();
+        load.time_kill(|| victims.iter().try_for_each(|victim| cluster.kill(*victim)))?;
         self.struck += 1;
         self.down = Some((blow, Instant::now()));
         let done = load.acknowledged.load(Ordering::Relaxed);
@@ -105,11 +102,11 @@ impl Kills {
         })
     }
 
-    fn may_return(&self, blow: Blow, since: Instant, load: &Load, done: u64) -> bool {
-        match blow {
-            Blow::Leader | Blow::Follower => load.failover().is_some() && done >= self.mark(load.count, 1),
+    fn may_return(&self, blow: Blow, since: Instant, load: &Load, done: u64) -> Result<bool, Failed> {
+        Ok(match blow {
+            Blow::Leader | Blow::Follower => load.failover()?.is_some() && done >= self.mark(load.count, 1),
             Blow::LeaderAndFollower | Blow::Everybody => since.elapsed() >= DOWN_TIME,
-        }
+        })
     }
 
     /// How many writes are acknowledged when the next blow is due (`half` 0), or when its victims may return (1; the

@@ -1,13 +1,13 @@
 //! The load: clients that write as fast as they are answered, and the record of what they were told.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
 use super::Failed;
-use super::client::{Answer, Follower, Outcome};
+use super::client::{Answer, Outcome, Redirected};
 
 /// How many counters are incremented.
 pub(super) const COUNTERS: usize = 100;
@@ -33,12 +33,22 @@ pub(super) struct Load {
     pub(super) unknown: AtomicU64,
     /// Per counter: INCRs acknowledged, and INCRs whose outcome is unknown.
     pub(super) increments: Vec<(AtomicU64, AtomicU64)>,
-    /// In nanoseconds since `started`; 0: not yet.
-    killed_at: AtomicU64,
-    /// The first acknowledgement of a write that began after the kill.
-    resumed_at: AtomicU64,
+    /// Whether the outage still waits for its end; most acknowledgements then need no look at it.
+    outage_lasts: AtomicBool,
+    outage: Mutex<Outage>,
     pub(super) stop: AtomicBool,
     latencies: Mutex<Vec<Histogram<u64>>>,
+}
+
+/// The last time that nodes were killed. Instants are nanoseconds since the load began.
+#[derive(Clone, Copy, Default)]
+struct Outage {
+    /// Just before the signal.
+    began: u64,
+    /// Whoever was killed is gone: what begins later is not their doing.
+    dead: Option<u64>,
+    /// The first acknowledgement of a write that began after that.
+    ended: Option<u64>,
 }
 
 impl Load {
@@ -52,8 +62,8 @@ impl Load {
             refused: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             increments: (0..COUNTERS).map(|_| Default::default()).collect(),
-            killed_at: AtomicU64::new(0),
-            resumed_at: AtomicU64::new(u64::MAX),
+            outage_lasts: AtomicBool::new(false),
+            outage: Mutex::default(),
             stop: AtomicBool::new(false),
             latencies: Mutex::default(),
         }
@@ -69,7 +79,7 @@ impl Load {
     }
 
     fn write_all(&self, nodes: Vec<String>) -> Result<(), Failed> {
-        let mut client = Follower::new(nodes);
+        let mut client = Redirected::new(nodes);
         let mut latencies = histogram()?;
         while let Some(number) = self.take() {
             self.set(&mut client, number, &mut latencies)?;
@@ -87,7 +97,7 @@ impl Load {
     }
 
     /// Setting a key to its one value again does no harm, so this goes on until it is acknowledged.
-    fn set(&self, client: &mut Follower, number: u64, latencies: &mut Histogram<u64>) -> Result<(), Failed> {
+    fn set(&self, client: &mut Redirected, number: u64, latencies: &mut Histogram<u64>) -> Result<(), Failed> {
         let (key, value) = (key(number), value(number, self.value_bytes));
         let began = self.now();
         let set = self.until(|| match self.attempt(client, &[b"SET", key.as_bytes(), &value]) {
@@ -104,7 +114,7 @@ impl Load {
     }
 
     /// Incrementing again might count twice, so an unknown outcome stays unknown.
-    fn increment(&self, client: &mut Follower, counter: usize) -> Result<(), Failed> {
+    fn increment(&self, client: &mut Redirected, counter: usize) -> Result<(), Failed> {
         let (acknowledged, unknown) = &self.increments[counter];
         let name = counter_key(counter);
         self.until(|| match self.attempt(client, &[b"INCR", name.as_bytes()]) {
@@ -122,16 +132,12 @@ impl Load {
         Ok(())
     }
 
-    fn attempt(&self, client: &mut Follower, request: &[&[u8]]) -> Outcome {
+    fn attempt(&self, client: &mut Redirected, request: &[&[u8]]) -> Outcome {
         let began = self.now();
         let outcome = client.attempt(request);
         match &outcome {
-            Outcome::Answered(_) => {
-                let killed_at = self.killed_at.load(Ordering::Acquire);
-                if killed_at != 0 && began > killed_at && self.resumed_at.load(Ordering::Relaxed) == u64::MAX {
-                    self.resumed_at.fetch_min(self.now(), Ordering::Relaxed);
-                }
-            }
+            Outcome::Answered(Answer::Error(_)) => {}
+            Outcome::Answered(_) => self.note_acknowledgement(began),
             Outcome::Refused { at_once } => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 if !at_once {
@@ -165,17 +171,35 @@ impl Load {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Nodes were killed just now.
-    pub(super) fn mark_kill(&self) {
-        self.killed_at.store(0, Ordering::Release);
-        self.resumed_at.store(u64::MAX, Ordering::Release);
-        self.killed_at.store(self.now(), Ordering::Release);
+    /// Notes the time around `kill`, which kills nodes.
+    pub(super) fn time_kill(&self, kill: impl FnOnce() -> Result<(), Failed>) -> Result<(), Failed> {
+        *self.outage()? = Outage { began: self.now(), dead: None, ended: None };
+        kill()?;
+        self.outage()?.dead = Some(self.now());
+        self.outage_lasts.store(true, Ordering::Release);
+        Ok(())
     }
 
-    /// From the kill to the next acknowledgement, if it has come.
-    pub(super) fn failover(&self) -> Option<Duration> {
-        let resumed_at = Some(self.resumed_at.load(Ordering::Relaxed)).filter(|at| *at != u64::MAX)?;
-        resumed_at.checked_sub(self.killed_at.load(Ordering::Acquire)).map(Duration::from_nanos)
+    /// A write that began at `began` was acknowledged.
+    fn note_acknowledgement(&self, began: u64) {
+        if !self.outage_lasts.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(mut outage) = self.outage() else { return };
+        if outage.ended.is_none() && outage.dead.is_some_and(|dead| began > dead) {
+            outage.ended = Some(self.now());
+            self.outage_lasts.store(false, Ordering::Release);
+        }
+    }
+
+    /// From the signal to the next acknowledgement, if it has come.
+    pub(super) fn failover(&self) -> Result<Option<Duration>, Failed> {
+        let outage = *self.outage()?;
+        Ok(outage.ended.map(|ended| Duration::from_nanos(ended - outage.began)))
+    }
+
+    fn outage(&self) -> Result<MutexGuard<'_, Outage>, Failed> {
+        self.outage.lock().map_err(|_| Failed("a client panicked".into()))
     }
 
     /// Latencies of all acknowledged SETs, in microseconds, from the first attempt to the acknowledgement.

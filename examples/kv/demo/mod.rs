@@ -104,7 +104,8 @@ fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed
     judge::check_counters(cluster.addresses(), &load)?;
     judge::check_digests(&cluster, &agreed)?;
     report(demo, &load, elapsed, &agreed, failovers)?;
-    say_goodbye(demo, cluster);
+    let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
+    say_goodbye(demo, cluster, leader);
     Ok(())
 }
 
@@ -219,17 +220,20 @@ fn report(
     Ok(())
 }
 
-fn say_goodbye(demo: &Demo, cluster: Cluster) {
-    let addresses = cluster.addresses();
+fn say_goodbye(demo: &Demo, cluster: Cluster, leader: usize) {
     if !demo.keep {
-        println!("Next: run it again with --keep and talk to the cluster with redis-cli -c, or try --clients 256.");
+        println!("Next, the same command with");
+        println!("  --keep                      leaves the cluster running, for redis-cli and redis-benchmark");
+        println!("  --kills 4 --count 400000    kills the leader, then a follower, two nodes, all three");
+        println!("  --clients 256               more writes at once");
         return;
     }
-    let port = cluster.nodes.first().map_or(0, |node| node.member.resp_port);
+    let addresses = cluster.addresses();
+    let port = cluster.nodes[leader].member.resp_port;
     let processes: Vec<String> = cluster.release().iter().map(u32::to_string).collect();
     println!("The cluster runs on: {}", addresses.join(", "));
     println!("Try      redis-cli -c -p {port} SET greeting hello");
     println!("         redis-cli -p {port} CLUSTER NODES");
-    println!("         redis-benchmark -p <the leader's port> -t set,get -n 100000 -c 64 -d 128");
+    println!("         redis-benchmark -p {port} -t set,get -n 100000 -c 64 -d 128    (node {} leads)", leader + 1);
     println!("Stop it  kill {}", processes.join(" "));
 }

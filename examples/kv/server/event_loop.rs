@@ -277,7 +277,7 @@ impl EventLoop {
                     self.confirm_later(&client.connection, number);
                 }
             }
-            Request::Local(Local::DebugDigest) => self.count_digest(client),
+            Request::CountDigest => self.count_digest(client),
             Request::Local(local) => {
                 let quits = local == Local::Quit;
                 let reply = client.session.answer(local, &self.shared);

@@ -61,7 +61,6 @@ impl Session {
                 shared.members.answer(question, status.leader, status.term)
             }
             Local::KeySlot(key) => Reply::Integer(key_slot(&key).into()),
-            Local::DebugDigest => Reply::error("ERR DEBUG DIGEST is not answered here"),
         }
     }
 
