@@ -3,11 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod node_support;
+#[path = "support/simfs.rs"]
+mod simfs;
 
 use node_support::{Cluster, GROUP, Journal, LONG, Recorder, cluster_id, wait};
+use simfs::SimFs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use tenure::quorum::Configuration;
 use tenure::runtime::{GroupError, Node, NodeConfig, OpenError};
-use tenure::types::{GroupId, NodeId};
+use tenure::state_machine::{ApplyError, Command, StateMachine};
+use tenure::types::{GroupId, Index, NodeId};
 use tenure::wal::WalError;
 
 /// `l25`: a group of one elects itself, commits, restarts, and has everything.
@@ -71,6 +78,102 @@ fn groups_are_created_once_and_opened_once() {
     assert_eq!(node.groups(), [GROUP]);
     node.shutdown(LONG).unwrap();
     assert!(matches!(node.create_group(GroupId(7), alone(), machine()), Err(GroupError::ShutDown)));
+}
+
+/// Every file of a node is on its file system, also what it remembers of its peers.
+#[test]
+fn a_node_on_a_simulated_disk_touches_no_other() {
+    let dir = std::path::Path::new("/simulated/node");
+    let disks = [SimFs::new(), SimFs::new()];
+    let nodes = [1, 2].map(|id| {
+        let fs = &disks[id as usize - 1];
+        Node::found_on(fs, dir, cluster_id(), NodeId(id)).unwrap();
+        let mut config = NodeConfig::new(dir, "127.0.0.1:0".parse().unwrap());
+        node_support::fast(&mut config);
+        config.fs = Arc::new(fs.clone());
+        Node::open(config).unwrap()
+    });
+    nodes[0].set_peer(NodeId(2), nodes[1].local_addr().unwrap().to_string()).unwrap();
+    let remembered = |fs: &SimFs| fs.names().iter().any(|path| path.ends_with("peers")).then_some(());
+    node_support::wait_for("each to remember the other", || disks.iter().try_for_each(remembered));
+    drop(nodes);
+    assert!(!dir.exists());
+}
+
+/// Does what a test wants when it is asked how far it is.
+struct Asked<F>(F);
+
+impl<F: Fn() -> Index + Send + 'static> StateMachine for Asked<F> {
+    type Output = ();
+
+    fn apply(&mut self, commands: &[Command]) -> Result<Vec<()>, ApplyError> {
+        Ok(vec![(); commands.len()])
+    }
+
+    fn applied(&self) -> Index {
+        (self.0)()
+    }
+}
+
+/// A caller's code that runs while a group is created or opened may look at the node.
+#[test]
+fn a_callback_may_look_at_the_node_while_a_group_is_opened() {
+    let mut cluster = Cluster::start(1);
+    cluster.propose("x");
+    cluster.stop(1);
+    let node = Arc::new(Node::open(cluster.config(1)).unwrap());
+    let (done, finished) = mpsc::channel();
+    let work = {
+        let node = node.clone();
+        move || {
+            let looking = || {
+                let node = Arc::downgrade(&node);
+                Asked(move || {
+                    let groups = node.upgrade().unwrap().groups();
+                    assert!(groups.contains(&GROUP), "{groups:?}");
+                    Index::ZERO
+                })
+            };
+            node.open_group(GROUP, looking()).unwrap();
+            node.create_group(GroupId(2), Configuration::of_voters([NodeId(1)]).unwrap(), looking()).unwrap();
+            done.send(()).unwrap();
+        }
+    };
+    std::thread::spawn(work);
+    finished.recv_timeout(LONG / 4).expect("it waits for itself");
+    assert_eq!(node.groups(), [GROUP, GroupId(2)]);
+}
+
+/// A group whose first entry is on disk and that could not be started all the same is not founded a second time, which
+/// the log would take for damage: it exists, and is opened.
+#[test]
+fn a_group_that_was_founded_and_not_started_can_be_opened() {
+    let cluster = Cluster::start(1);
+    let node = &cluster.running[&1].node;
+    let (group, alone) = (GroupId(2), || Configuration::of_voters([NodeId(1)]).unwrap());
+    let asked = AtomicU64::new(0);
+    // Applied 0 when it is asked before the founding, 5 afterwards, where the log holds one entry.
+    let fickle = Asked(move || Index(5 * asked.fetch_add(1, Ordering::Relaxed).min(1)));
+    assert!(matches!(node.create_group(group, alone(), fickle), Err(GroupError::Start(_))));
+    assert_eq!(node.groups(), [GROUP, group]);
+    let again = node.create_group(group, alone(), Recorder(Journal::default()));
+    assert!(matches!(again, Err(GroupError::Exists(id)) if id == group), "{:?}", again.err());
+    let opened = node.open_group(group, Recorder(Journal::default())).unwrap();
+    node_support::wait_for("it to lead", || wait(opened.propose("y")).ok());
+    assert!(!node.metrics().log.failed);
+}
+
+/// What was wrong before anything was written leaves no trace.
+#[test]
+fn a_group_that_was_not_founded_can_be_created_later() {
+    let cluster = Cluster::start(1);
+    let node = &cluster.running[&1].node;
+    let (group, elsewhere) = (GroupId(2), Configuration::of_voters([NodeId(9)]).unwrap());
+    let refused = node.create_group(group, elsewhere, Recorder(Journal::default()));
+    assert!(matches!(refused, Err(GroupError::NotAMember { node: NodeId(1) })));
+    assert_eq!(node.groups(), [GROUP]);
+    let alone = Configuration::of_voters([NodeId(1)]).unwrap();
+    node.create_group(group, alone, Recorder(Journal::default())).unwrap();
 }
 
 /// A group that was created and never opened again is still on disk, and its node can be used for others.

@@ -1,9 +1,9 @@
 //! Holds the project's structure true by reading its sources and documents.
 //!
-//! What is checked: the layering of the modules and the purity of the core (`layers`), the documents against each other
-//! and against the tests (`rows`), the length of files and what must not stand in them (`texts`). Each checker is a
-//! function from text to a list of findings, so that the tests at the end of each file can show that it catches a
-//! planted violation. A finding names the file, the line and what to do.
+//! What is checked: the layering of the modules, the purity of the core and the one door to the file system (`layers`),
+//! the documents against each other and against the tests (`rows`), the length of files and what must not stand in them
+//! (`texts`). Each checker is a function from text to a list of findings, so that the tests at the end of each file can
+//! show that it catches a planted violation. A finding names the file, the line and what to do.
 
 #[path = "tidy/layers.rs"]
 mod layers;
@@ -28,6 +28,11 @@ fn the_core_names_no_io_no_thread_no_clock_and_no_randomness_of_its_own() {
 }
 
 #[test]
+fn only_one_file_names_the_file_system() {
+    tidy(Source::under("src", "rs").iter().flat_map(layers::file_access).collect());
+}
+
+#[test]
 fn every_rule_is_in_the_conformance_table_with_tests_that_exist() {
     let rules = Source::read("docs/rules.md");
     let table = Source::read("docs/conformance.md");
@@ -38,20 +43,19 @@ fn every_rule_is_in_the_conformance_table_with_tests_that_exist() {
 fn every_rule_and_bug_named_in_the_code_is_explained() {
     let mut known = rows::explained(&Source::read("docs/rules.md"));
     known.append(&mut rows::explained(&Source::read("docs/bugs.md")));
-    let code = ["src", "tests", "examples", "benches"].map(|directory| Source::under(directory, "rs"));
-    tidy(code.iter().flatten().flat_map(|source| rows::unexplained(source, &known)).collect());
+    tidy(code().iter().flat_map(|source| rows::unexplained(source, &known)).collect());
 }
 
 #[test]
 fn files_stay_short() {
-    tidy(Source::under("src", "rs").iter().flat_map(texts::too_long).collect());
+    tidy(code().iter().flat_map(texts::too_long).collect());
 }
 
 #[test]
 fn no_path_of_a_machine_is_written_down() {
-    let mut sources = Source::under("src", "rs");
+    let mut sources = code();
     sources.extend(Source::under("docs", "md"));
-    sources.extend(["README.md", "CHANGELOG.md"].map(Source::read));
+    sources.extend(["README.md", "CHANGELOG.md", ".ci/run"].map(Source::read));
     tidy(sources.iter().flat_map(texts::machine_paths).collect());
 }
 
@@ -60,6 +64,12 @@ fn links_between_documents_lead_somewhere() {
     let mut documents = Source::under("docs", "md");
     documents.extend(["README.md", "CHANGELOG.md"].map(Source::read));
     tidy(documents.iter().flat_map(texts::dead_links).collect());
+}
+
+/// All Rust code, also that which is compiled for tests only.
+fn code() -> Vec<Source> {
+    let directories = ["src", "tests", "examples", "benches", "fuzz/src", "fuzz/fuzz_targets"];
+    directories.iter().flat_map(|directory| Source::under(directory, "rs")).collect()
 }
 
 /// The names of all functions in the places where tests live.

@@ -6,9 +6,10 @@ mod transport_support;
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
+use slog::Drain as _;
 use tenure::transport::{Transport, TransportError};
 use tenure::types::{ClusterId, NodeId, StoreId};
 use tenure::wire::frame::HEADER_BYTES;
@@ -39,6 +40,43 @@ impl Warnings {
     fn count(&self) -> usize {
         self.0.lock().unwrap().len()
     }
+}
+
+/// Looks at the transport's statistics with every line, and passes the line on.
+struct Looking(Arc<OnceLock<Arc<TestNode>>>, mpsc::Sender<String>);
+
+impl slog::Drain for Looking {
+    type Ok = ();
+    type Err = slog::Never;
+
+    fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
+        if let Some(node) = self.0.get() {
+            node.tcp.stats();
+        }
+        let _ = self.1.send(record.msg().to_string());
+        Ok(())
+    }
+}
+
+/// A logger is the caller's code: no lock is held while it runs.
+#[test]
+fn a_logger_may_look_at_the_transport() {
+    let (node, (lines, logged)) = (Arc::new(OnceLock::new()), mpsc::channel());
+    let mut ours = config(1);
+    ours.logger = slog::Logger::root(Mutex::new(Looking(node.clone(), lines)).ignore_res(), slog::o!());
+    let one = Arc::new(start(ours));
+    assert!(node.set(one.clone()).is_ok());
+    let see = |wanted: &str| while logged.recv_timeout(PATIENCE).expect(wanted) != wanted {};
+    one.tcp.set_peer(NodeId(2), "127.0.0.1:1").unwrap();
+    see("cannot reach a peer, will keep trying");
+    let two = start(config(2));
+    one.tcp.set_peer(NodeId(2), two.tcp.local_addr().to_string()).unwrap();
+    see("connected");
+    two.tcp.set_peer(NodeId(1), one.tcp.local_addr().to_string()).unwrap();
+    see("accepted");
+    drop(two);
+    see("connection lost");
+    one.tcp.shutdown();
 }
 
 /// A node that dials, and the one it dials; the dialer's last error.

@@ -21,7 +21,7 @@ use model::Model;
 use simfs::Rng;
 use tenure::log::{EntryKind, Write};
 use tenure::types::{EntryId, GroupId, Index};
-use tenure::wal::{self, Batch, Damage, Inconsistency, RealFs, Recovered, Wal, WalConfig, WalError};
+use tenure::wal::{self, Damage, Inconsistency, RealFs, Recovered, Wal, WalConfig, WalError};
 
 const G1: GroupId = GroupId(1);
 const G2: GroupId = GroupId(2);
@@ -341,29 +341,6 @@ fn spare_segments_are_prepared_reused_and_cleaned_up() {
     }
     assert!(names(dir.path(), "wal-").len() > 12);
     assert_eq!(open(dir.path()).1.groups[&G1].log.last().index, Index(3 * 299));
-}
-
-/// The loop of the thread that owns the log: fill a batch, append, sync, complete.
-#[test]
-fn a_batch_collects_what_queued_up() {
-    let dir = founded();
-    let (mut wal, _) = open(dir.path());
-    let mut queue: Vec<_> = (2..100).rev().map(|index| (G1, write(&[(index, 1)]))).collect();
-    queue.push((G1, founding()));
-    let (mut batch, mut completed) = (Batch::new(2000), 0);
-    let mut back = None;
-    while let Some((group, next)) = back.take().or_else(|| queue.pop()) {
-        back = batch.push(group, next);
-        if back.is_some() || queue.is_empty() {
-            wal.append(batch.writes()).unwrap();
-            wal.sync().unwrap();
-            completed += batch.drain().count();
-        }
-    }
-    wal.floor().unwrap();
-    assert_eq!(completed, 99);
-    drop(wal);
-    assert_eq!(open(dir.path()).1.groups[&G1].log.last(), EntryId::new(99, 1));
 }
 
 quickcheck! {

@@ -270,6 +270,61 @@ fn d01_d17_no_error_of_any_call_is_swallowed() {
     }
 }
 
+/// `d01`: after a failed sync the system shows bytes as written that the disk never took. A log that is opened on them
+/// has them written again before it relies on them.
+#[test]
+fn d01_opening_after_a_failed_sync_writes_again_what_it_relies_on() {
+    let (fs, dir, group) = (SimFs::new(), Path::new(DIR), GroupId(1));
+    wal::found(&fs, dir, &identity()).unwrap();
+    let (mut wal, _) = Wal::open(Arc::new(fs.clone()), dir, small_config()).unwrap();
+    wal.append(&[(group, Write { hard_state: Some(hard_state(1, None)), ..write(&[(1, 1)]) })]).unwrap();
+    wal.sync().unwrap();
+    wal.append(&[(group, write(&[(2, 1)]))]).unwrap();
+    wal.append(&[(group, write(&[(3, 1)]))]).unwrap();
+    fs.inject(Fault { call: fs.calls(), takes_effect: false, kind: ErrorKind::Other });
+    assert!(wal.sync().is_err());
+    drop(wal);
+
+    let (wal, recovered, model) = reopen(&fs, dir).unwrap();
+    assert_eq!(recovered.groups[&group].log.last().index, Index(3));
+    drop(wal);
+    let (_, again, model_again) = reopen(&fs.crash(|_| 0), dir).unwrap();
+    assert_eq!((again, model_again), (recovered, model), "the power cut took what opening had relied on");
+}
+
+/// An error that the thread that prepares segments met, long ago perhaps, does not fail the log: what it could not make
+/// is made when it is needed.
+#[test]
+fn an_error_while_a_segment_is_prepared_does_not_fail_the_log_later() {
+    let (founded, dir) = (SimFs::new(), Path::new(DIR));
+    wal::found(&founded, dir, &identity()).unwrap();
+    let fs = founded.copy();
+    drop(Wal::open(Arc::new(fs.clone()), dir, small_config()).unwrap());
+    // What comes after these are calls of the thread: create, write, sync, rename, sync of the directory.
+    let opening = fs.calls();
+    for call in opening..opening + 5 {
+        let fs = founded.copy();
+        fs.inject(Fault { call, takes_effect: false, kind: ErrorKind::StorageFull });
+        let mut config = small_config();
+        config.spare_segments = 1;
+        let (mut wal, _) = Wal::open(Arc::new(fs.clone()), dir, config).unwrap();
+        while fs.calls() <= call {
+            std::thread::yield_now();
+        }
+        let mut model = Model::default();
+        for index in 1..=100 {
+            let state = (index == 1).then(|| hard_state(1, None));
+            let entries = vec![entry(index, 1, EntryKind::Command, &[7; 1000])];
+            let write = Write { hard_state: state, entries, ..Write::default() };
+            model.apply(GroupId(1), &write);
+            wal.append(&[(GroupId(1), write)]).unwrap_or_else(|error| panic!("call {call}: {error}"));
+        }
+        wal.sync().unwrap();
+        drop(wal);
+        assert_eq!(reopen(&fs.crash(|_| 0), dir).unwrap().2, model);
+    }
+}
+
 /// Recovery itself may be interrupted, at any of its calls.
 #[test]
 fn recovery_can_be_interrupted() {

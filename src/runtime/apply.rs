@@ -39,6 +39,8 @@ pub(super) struct ApplyQueue {
 enum Job {
     Entries(Vec<Committed>),
     Read(Index, ReadReply),
+    /// The core has stopped and hands out nothing any more.
+    Stop(Fatal),
 }
 
 impl ApplyQueue {
@@ -59,6 +61,11 @@ impl ApplyQueue {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.jobs.push(Job::Read(index, reply));
         Ok(())
+    }
+
+    /// Nothing is handed out after what is queued: once that is applied, reads that wait for more are refused.
+    pub(super) fn push_stop(&self, fatal: Fatal) {
+        self.jobs.push(Job::Stop(fatal));
     }
 
     /// Ends the thread after the call it is in. Whoever still waits is told that the node was shut down.
@@ -89,6 +96,8 @@ struct Backlog {
     /// The last index taken, of an entry of any kind.
     last: Index,
     reads: BTreeMap<Index, Vec<ReadReply>>,
+    /// Why nothing follows `last`.
+    stopped: Option<Fatal>,
 }
 
 impl<S: StateMachine> Applier<S> {
@@ -163,18 +172,21 @@ impl<S: StateMachine> Applier<S> {
         if backlog.reads.is_empty() {
             return;
         }
-        self.entrance.together(|| self.answer_applied_reads(backlog));
+        self.entrance.together(|| self.answer_decided_reads(backlog));
     }
 
-    fn answer_applied_reads(&self, backlog: &mut Backlog) {
+    /// Answers reads that what is applied lets go, and those that nothing will let go any more.
+    fn answer_decided_reads(&self, backlog: &mut Backlog) {
         while let Some(first) = backlog.reads.first_entry() {
-            if *first.key() > self.applied {
-                return;
-            }
             let index = *first.key();
+            let result = match backlog.stopped {
+                _ if index <= self.applied => Ok(index),
+                Some(fatal) => Err(ReadError::Stopped(fatal)),
+                None => return,
+            };
             for reply in first.remove() {
                 self.queue.reads.fetch_sub(1, Ordering::Relaxed);
-                reply.answered(Ok(index));
+                reply.answered(result);
             }
         }
     }
@@ -190,6 +202,7 @@ impl Backlog {
     fn add(&mut self, job: Job) {
         match job {
             Job::Read(index, reply) => self.reads.entry(index).or_default().push(reply),
+            Job::Stop(fatal) => self.stopped = Some(fatal),
             Job::Entries(entries) => {
                 self.last = entries.last().map_or(self.last, |last| last.entry.id.index);
                 let commands = entries.into_iter().filter(|committed| committed.entry.kind == EntryKind::Command);

@@ -105,7 +105,8 @@ pub trait Effects {
     /// Gives this answer, outside the shard's lock.
     fn answer(&mut self, answer: Answer);
 
-    /// Something an observer wants to know.
+    /// Something an observer wants to know. After [`Event::Stopped`] nothing more is handed to the group's state
+    /// machine: reads that wait for more are to be refused.
     fn event(&mut self, group: GroupId, event: Event);
 }
 

@@ -27,7 +27,7 @@ use crate::state_machine::StateMachine;
 use crate::sync::{Arc, Mutex};
 use crate::time::Duration;
 use crate::transport::{Inbound, Transport};
-use crate::types::{GroupId, NodeId};
+use crate::types::{GroupId, Index, NodeId};
 
 /// What an engine needs to know.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ impl Engine {
     pub(super) fn start<D, E>(
         settings: Settings,
         device: D,
-        read: impl Fn(GroupId, &Load) -> Result<Vec<Entry>, E> + Send + 'static,
+        read: impl Fn(GroupId, &Load) -> Result<Option<Vec<Entry>>, E> + Send + 'static,
         connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, EngineError>,
     ) -> Result<Self, EngineError>
     where
@@ -93,7 +93,7 @@ impl Engine {
     fn spawn_threads<D, E>(
         &self,
         device: D,
-        read: impl Fn(GroupId, &Load) -> Result<Vec<Entry>, E> + Send + 'static,
+        read: impl Fn(GroupId, &Load) -> Result<Option<Vec<Entry>>, E> + Send + 'static,
     ) -> Result<(), EngineError>
     where
         D: Device + 'static,
@@ -113,24 +113,25 @@ impl Engine {
         self.threads.spawn(name.to_owned(), body).map_err(EngineError::Thread)
     }
 
-    /// Founds a group: returns once its first entry is durable here, and the group runs.
-    pub(super) fn found_group<S: StateMachine>(
+    /// Founds a group whose state machine has `applied` so much: returns once its first entry is durable here. Then it
+    /// is to be opened, never to be founded again.
+    pub(super) fn found(
         &self,
         group: GroupId,
         configuration: Configuration,
-        machine: S,
-    ) -> Result<Group<S::Output>, GroupError> {
+        applied: Index,
+    ) -> Result<Restored, GroupError> {
         let node = self.settings.id;
         if !configuration.members().contains(&node) {
             return Err(GroupError::NotAMember { node });
         }
         let (write, restored) = Restored::founding(configuration);
-        let (applied, last) = (machine.applied(), restored.log.last());
+        let last = restored.log.last();
         if applied > last.index {
             return Err(StartError::AppliedBeyondLog { applied, last }.into());
         }
         match self.persist.found(group, write).recv() {
-            Ok(true) => self.open_group(group, restored, machine),
+            Ok(true) => Ok(restored),
             Ok(false) => Err(GroupError::LogFailed),
             Err(_) => Err(GroupError::ShutDown),
         }
@@ -156,20 +157,18 @@ impl Engine {
             entrance: self.entrance.clone(),
             logger: self.settings.logger.clone(),
         };
-        self.entrance.administer(|held, clock| {
+        let spawned = self.threads.spawn(format!("tenure-apply-{group}"), move || applier.run());
+        spawned.map_err(GroupError::Resources)?;
+        let opened = self.entrance.administer(|held, clock| {
             if held.shut_down {
                 return Err(GroupError::ShutDown);
             }
             held.shard.open(&mut || clock.now(), config, restored)?;
             held.outbox.groups.insert(group, queue.clone());
             Ok(())
-        })?;
+        });
+        opened.inspect_err(|_| queue.close())?;
         self.queues.lock().push(queue);
-        let spawned = self.threads.spawn(format!("tenure-apply-{group}"), move || applier.run());
-        if let Err(error) = spawned {
-            self.entrance.administer(|held, _| held.close_group(group));
-            return Err(GroupError::Resources(error));
-        }
         if self.persist.counters().failed {
             // The failure may have been announced before this group could hear it.
             self.entrance.complete([ShardInput::LogFailed]);
@@ -209,7 +208,11 @@ impl Engine {
         self.persist.queue.close();
         self.entrance.alarm.stop();
         let threads = self.threads.join(timeout.saturating_sub(watch.elapsed()));
-        if threads.is_empty() { Ok(()) } else { Err(ShutdownError { timeout, threads }) }
+        if threads.is_empty() {
+            return Ok(());
+        }
+        warn!(self.settings.logger, "threads have not ended in time"; "threads" => threads.join(", "));
+        Err(ShutdownError { timeout, threads })
     }
 }
 

@@ -7,7 +7,6 @@ use crate::runtime::{Consistency, Interruption, Outcome, ProposalError, ReadErro
 use crate::state_machine::{ApplyError, Command};
 use crate::sync::channel;
 use crate::transport::{ChannelNetwork, TransportStats};
-use crate::types::Index;
 use bytes::Bytes;
 use std::convert::Infallible;
 
@@ -91,6 +90,18 @@ impl WaitLong for ReadTicket {
     }
 }
 
+impl Engine {
+    fn found_group<S: StateMachine>(
+        &self,
+        group: GroupId,
+        configuration: Configuration,
+        machine: S,
+    ) -> Result<Group<S::Output>, GroupError> {
+        let restored = self.found(group, configuration, machine.applied())?;
+        self.open_group(group, restored, machine)
+    }
+}
+
 struct Alone {
     engine: Engine,
     group: Group<u64>,
@@ -111,7 +122,7 @@ fn settings(id: u64) -> Settings {
 
 fn start(settings: Settings, network: &ChannelNetwork) -> (Engine, Memory) {
     let (disk, id) = (Memory::default(), settings.id);
-    let nothing_to_load = |_: GroupId, _: &Load| -> Result<Vec<Entry>, &str> { Err("everything is cached") };
+    let nothing_to_load = |_: GroupId, _: &Load| -> Result<Option<Vec<Entry>>, &str> { Err("everything is cached") };
     let connect = |inbound| -> Result<Arc<dyn Transport>, EngineError> { Ok(Arc::new(network.join(id, inbound))) };
     (Engine::start(settings, disk.clone(), nothing_to_load, connect).unwrap(), disk)
 }
@@ -417,6 +428,16 @@ fn s02_an_idle_node_sleeps() {
     alone.end();
 }
 
+/// What was recovered is noted to be durable too, although nobody writes.
+#[test]
+fn a_log_that_was_opened_is_noted_to_be_durable() {
+    let (engine, disk) = start(settings(1), &ChannelNetwork::new());
+    while *disk.0.floors.lock() == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    engine.shutdown(LONG).unwrap();
+}
+
 /// A group needs its founder among its members and a state machine that is not ahead of the log.
 #[test]
 fn creating_a_group_checks_before_anything_is_written() {
@@ -500,7 +521,7 @@ impl Transport for Nowhere {
 fn a_bad_knob_starts_nothing() {
     let mut settings = settings(1);
     settings.timing.heartbeat_interval = Duration::ZERO;
-    let read = |_: GroupId, _: &Load| -> Result<Vec<Entry>, Infallible> { Ok(Vec::new()) };
+    let read = |_: GroupId, _: &Load| -> Result<Option<Vec<Entry>>, Infallible> { Ok(None) };
     let started = Engine::start(settings, Memory::default(), read, |_| Ok(Arc::new(Nowhere)));
     assert!(matches!(started, Err(EngineError::Config(_))));
 }

@@ -2,7 +2,9 @@
 
 use slog::{Logger, info, warn};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
+use std::mem;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +52,7 @@ pub struct NodeConfig {
     pub inbox: InboxLimits,
     /// The log.
     pub wal: WalConfig,
-    /// Where the log's files are: the real file system, or a simulated one in tests. (The file `peers` is always real.)
+    /// Where its files are: the real file system, or a simulated one in tests.
     pub fs: Arc<dyn Fs>,
     /// What the node says about itself: role changes at info, what an operator should look at at warn and crit.
     /// Discards by default.
@@ -127,23 +129,33 @@ pub struct Node {
     identity: Identity,
     engine: Engine,
     tcp: Option<Arc<Tcp>>,
-    /// The groups on disk: what was recovered, until it is opened.
-    groups: Mutex<BTreeMap<GroupId, Option<RecoveredGroup>>>,
+    groups: Mutex<Groups>,
 }
+
+/// The groups on disk, and those that are being created: what is on disk, until somebody opens it.
+type Groups = BTreeMap<GroupId, Option<RecoveredGroup>>;
 
 impl Node {
     /// Founds a node's directory: makes it, and gives it an identity with a random store id. Once per disk; a disk that
     /// was lost comes back under a new node id. Blocks on the disk.
     ///
     /// # Errors
-    /// [`OpenError::Wal`] with [`WalError::AlreadyFounded`]: open it instead. Otherwise as it says.
+    /// [`OpenError::Wal`] with [`WalError::AlreadyFounded`]: open it instead. Becomes as it says.
     pub fn found(dir: impl AsRef<Path>, cluster: ClusterId, id: NodeId) -> Result<Identity, OpenError> {
+        Self::found_on(&RealFs, dir, cluster, id)
+    }
+
+    /// Like [`found`](Self::found), on another file system: the one that [`NodeConfig::fs`] will be.
+    ///
+    /// # Errors
+    /// As [`found`](Self::found).
+    pub fn found_on(fs: &dyn Fs, dir: impl AsRef<Path>, cluster: ClusterId, id: NodeId) -> Result<Identity, OpenError> {
         if id == NodeId(0) {
             return Err(ConfigError { knob: "id", rule: "must not be 0" }.into());
         }
         let store = StoreId(u128::from_le_bytes(entropy::random().map_err(OpenError::Entropy)?));
         let identity = Identity { cluster, node: id, store };
-        wal::found(&RealFs, dir.as_ref(), &identity)?;
+        wal::found(fs, dir.as_ref(), &identity)?;
         Ok(identity)
     }
 
@@ -161,9 +173,12 @@ impl Node {
             warn!(logger, "a write was cut short by a crash; it was never acknowledged";
                 "file" => %torn.file.display(), "offset" => torn.offset);
         }
-        let stores = Arc::new(KnownStores::open(dir, logger.clone())?);
+        let stores = Arc::new(KnownStores::open(config.fs.clone(), dir, logger.clone())?);
         let reader = log.reader();
-        let read = move |group, load: &Load| reader.read(group, load.first, load.last, load.max_bytes);
+        let read = move |group, load: &Load| match reader.read(group, load.first, load.last, load.max_bytes) {
+            Err(WalError::NotInLog { .. }) => Ok(None),
+            read => read.map(Some),
+        };
         let mut tcp = None;
         let engine = Engine::start(config.settings(identity.node), log, read, |inbound| {
             let (transport, listener) = connect(&config, &identity, stores, inbound)?;
@@ -202,20 +217,24 @@ impl Node {
     /// The group's handle has the output type of `machine`.
     ///
     /// # Errors
-    /// [`GroupError::Exists`] if it is on this disk already; [`GroupError`] says what else may be wrong. Except after
-    /// [`GroupError::ShutDown`], when it may have been founded or not, nothing was created.
+    /// [`GroupError::Exists`] if it is on this disk already, or is being created; [`GroupError`] says what else may be
+    /// wrong. Afterwards [`groups`](Self::groups) tells whether its first entry is on disk all the same: then it was
+    /// founded and could not be started, and is to be [opened](Self::open_group). Only after [`GroupError::LogFailed`]
+    /// and [`GroupError::ShutDown`] nobody knows before the node is opened again.
     pub fn create_group<S: StateMachine>(
         &self,
         group: GroupId,
         configuration: Configuration,
         machine: S,
     ) -> Result<Group<S::Output>, GroupError> {
-        let mut groups = self.groups.lock();
-        if groups.contains_key(&group) {
-            return Err(GroupError::Exists(group));
-        }
-        let handle = self.engine.found_group(group, configuration, machine)?;
-        groups.insert(group, None);
+        let mut place = self.reserve_new(group)?;
+        let payload = configuration.encode();
+        let restored = self.engine.found(group, configuration, machine.applied())?;
+        let Restored { hard_state, log, .. } = restored.clone();
+        let configurations = vec![(log.last().index, payload)];
+        place.becomes = Becomes::Closed(RecoveredGroup { hard_state, log, configurations });
+        let handle = self.engine.open_group(group, restored, machine)?;
+        place.becomes = Becomes::Open;
         Ok(handle)
     }
 
@@ -225,15 +244,34 @@ impl Node {
     /// # Errors
     /// [`GroupError`]: the group is not running; those that a different `machine` would mend may be tried again.
     pub fn open_group<S: StateMachine>(&self, group: GroupId, machine: S) -> Result<Group<S::Output>, GroupError> {
-        let mut groups = self.groups.lock();
-        let slot = groups.get_mut(&group).ok_or(GroupError::Unknown(group))?;
-        let restored = restored(group, slot.as_ref().ok_or(GroupError::Open(group))?)?;
+        let (mut place, restored) = self.reserve_closed(group)?;
         let handle = self.engine.open_group(group, restored, machine)?;
-        *slot = None;
+        place.becomes = Becomes::Open;
         Ok(handle)
     }
 
-    /// The groups on this node's disk, open or not, in order.
+    /// From here on nobody else creates or opens `group`.
+    fn reserve_new(&self, group: GroupId) -> Result<Reserved<'_>, GroupError> {
+        match self.groups.lock().entry(group) {
+            Entry::Occupied(_) => Err(GroupError::Exists(group)),
+            Entry::Vacant(place) => {
+                place.insert(None);
+                Ok(Reserved { groups: &self.groups, group, becomes: Becomes::Unknown })
+            }
+        }
+    }
+
+    /// From here on nobody else opens `group`; what its core starts from.
+    fn reserve_closed(&self, group: GroupId) -> Result<(Reserved<'_>, Restored), GroupError> {
+        let mut groups = self.groups.lock();
+        let place = groups.get_mut(&group).ok_or(GroupError::Unknown(group))?;
+        let recovered = place.as_ref().ok_or(GroupError::Open(group))?;
+        let restored = restored(group, recovered)?;
+        let becomes = place.take().map_or(Becomes::Open, Becomes::Closed);
+        Ok((Reserved { groups: &self.groups, group, becomes }, restored))
+    }
+
+    /// The groups on this node's disk, open or not, and those that are being created, in order.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupId> {
         self.groups.lock().keys().copied().collect()
@@ -247,7 +285,8 @@ impl Node {
 
     /// Ends the node: no new proposal or read gets in, the network is left, every open ticket is answered, what was
     /// handed to the log is still written, every thread is joined, the directory's lock is released. Waits for at most
-    /// about `timeout`. Groups' handles answer `ShutDown` from then on. A second call is harmless.
+    /// about `timeout`, and in addition for a lookup of a peer's host name if one is under way: the system's resolver
+    /// cannot be interrupted. Groups' handles answer `ShutDown` from then on. A second call is harmless; it waits as well.
     ///
     /// # Errors
     /// [`ShutdownError`] names the threads that had not ended in time: a state machine or a disk blocks them. Call again
@@ -259,7 +298,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Threads that did not end were named in the log; there is nobody to return them to.
+        // Threads that did not end were named to the logger; there is nobody to return them to.
         let _ = self.engine.shutdown(DROP_TIMEOUT);
     }
 }
@@ -283,6 +322,34 @@ impl Device for Wal {
 
     fn floor(&mut self) -> Result<(), WalError> {
         Self::floor(self)
+    }
+}
+
+/// A group that one call creates or opens. The lock is free meanwhile: the disk is waited for, and callbacks run that may
+/// ask for the groups.
+struct Reserved<'a> {
+    groups: &'a Mutex<Groups>,
+    group: GroupId,
+    becomes: Becomes,
+}
+
+/// What a group is once the call has ended, however it ended.
+enum Becomes {
+    /// Nothing of it was written.
+    Unknown,
+    /// It is on disk, to be opened.
+    Closed(RecoveredGroup),
+    Open,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut groups = self.groups.lock();
+        match mem::replace(&mut self.becomes, Becomes::Open) {
+            Becomes::Unknown => drop(groups.remove(&self.group)),
+            Becomes::Closed(recovered) => drop(groups.insert(self.group, Some(recovered))),
+            Becomes::Open => {}
+        }
     }
 }
 

@@ -15,10 +15,10 @@ use crate::wal::WalError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
-    /// It was created here before. Open it instead.
+    /// It was created here before, or is being created. Open it instead.
     #[error("{0} exists on this node already; open it instead of creating it")]
     Exists(GroupId),
-    /// It is open. Use the handle that opening it gave.
+    /// It is open, or being opened. Use the handle that opening it gave.
     #[error("{0} is open already")]
     Open(GroupId),
     /// It was never created here.

@@ -90,7 +90,8 @@ impl<D: Device> PersistThread<D> {
     /// Runs until the queue is closed; then what was handed over before is still made durable.
     pub(super) fn run(mut self) {
         let mut writes = Vec::new();
-        let mut unnoted = false;
+        // What was recovered is durable, and perhaps nothing on disk says so yet.
+        let mut unnoted = true;
         loop {
             match self.shared.queue.take(&mut writes, unnoted.then_some(IDLE)) {
                 Taken::Items => {

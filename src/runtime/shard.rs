@@ -273,6 +273,12 @@ impl Effects for Outbox {
     }
 
     fn event(&mut self, group: GroupId, event: Event) {
+        // Observed last in a flush: whatever the core still handed out is in the queue before it.
+        if let Event::Stopped(fatal) = &event
+            && let Some(queue) = self.groups.get(&group)
+        {
+            queue.push_stop(*fatal);
+        }
         self.aftermath.events.push((group, event));
     }
 }

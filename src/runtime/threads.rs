@@ -32,26 +32,27 @@ impl Threads {
     }
 
     /// Joins every thread that ends within `timeout`, except the one that asks. Returns the names of the others, which
-    /// may be asked for again.
+    /// may be asked for again. Several may ask at once: each waits.
     pub(super) fn join(&self, timeout: Duration) -> Vec<String> {
         let deadline = std::time::Instant::now().checked_add(timeout);
         let me = thread::current().id();
-        let mut left = Vec::new();
-        for running in std::mem::take(&mut *self.running.lock()) {
-            let ended = match deadline {
-                _ if running.handle.thread().id() == me => continue,
-                Some(deadline) => running.ended.recv_deadline(deadline) == Err(channel::RecvTimeoutError::Disconnected),
-                None => running.ended.recv().is_err(),
+        let others = |running: &&mut Running| running.handle.thread().id() != me;
+        let ends: Vec<_> = self.running.lock().iter_mut().filter(others).map(|other| other.ended.clone()).collect();
+        for ended in ends {
+            let _ = match deadline {
+                Some(deadline) => ended.recv_deadline(deadline).is_err(),
+                None => ended.recv().is_err(),
             };
-            if ended {
-                // It has left its body; an error means that it panicked, which the panic hook has reported.
-                let _ = running.handle.join();
-            } else {
-                left.push(running);
-            }
         }
-        let names = left.iter().map(|running| running.name.clone()).collect();
-        self.running.lock().extend(left);
+        let ended = |running: &mut Running| running.ended.try_recv() == Err(channel::TryRecvError::Disconnected);
+        let mut running = self.running.lock();
+        let over: Vec<_> = running.extract_if(.., ended).collect();
+        let names = running.iter_mut().filter(others).map(|other| other.name.clone()).collect();
+        drop(running);
+        for thread in over {
+            // It has left its body; an error means that it panicked, which the panic hook has reported.
+            let _ = thread.handle.join();
+        }
         names
     }
 }
@@ -70,5 +71,20 @@ mod tests {
         assert_eq!(threads.join(Duration::from_millis(50)), ["stuck"]);
         drop(release);
         assert!(threads.join(Duration::from_secs(10)).is_empty());
+    }
+
+    /// Who asks while somebody else is waiting is not told that everything has ended.
+    #[test]
+    fn joining_twice_at_once_waits_twice() {
+        let threads = Threads::default();
+        let (release, gate) = channel::bounded::<()>(0);
+        threads.spawn("stuck".to_owned(), move || assert!(gate.recv().is_err())).unwrap();
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| threads.join(Duration::from_secs(10)));
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(threads.join(Duration::from_millis(10)), ["stuck"]);
+            drop(release);
+            assert!(first.join().unwrap().is_empty());
+        });
     }
 }

@@ -349,8 +349,10 @@ impl Listener {
             return;
         }
         state.stats.last_error = Some(format!("{peer}: {error}"));
-        if let Ended::Malformed(_) = error {
-            state.stats.corrupt += 1;
+        let malformed = matches!(error, Ended::Malformed(_));
+        state.stats.corrupt += u64::from(malformed);
+        drop(state);
+        if malformed {
             slog::warn!(self.context.logger, "closed a connection: what came on it is damaged";
                 "peer" => %peer, "error" => %error);
         } else {

@@ -63,16 +63,29 @@ pub(super) fn dial(
 ) -> Result<TcpStream, DialError> {
     let resolve_error = |reason: String| DialError::Resolve { address: address.into(), reason };
     let addresses = address.to_socket_addrs().map_err(|error| resolve_error(error.to_string()))?;
-    let mut failure = resolve_error("the name has no address".into());
+    let none = resolve_error("the name has no address".into());
+    first_welcome(addresses, none, |address| {
+        let mut socket = connect(context, address, waker, stopped)?;
+        let store = introduce(context, peer, &mut socket, waker, stopped)?;
+        context.stores.check(peer, store)?;
+        Ok(socket)
+    })
+}
+
+/// The first of `addresses` at which this node is welcome: behind one of a name's addresses there may be somebody else.
+/// Of several failures, what somebody answered says more than that nobody did.
+fn first_welcome<T>(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    none: DialError,
+    mut attempt: impl FnMut(SocketAddr) -> Result<T, DialError>,
+) -> Result<T, DialError> {
+    let mut failure = none;
     for address in addresses {
-        match connect(context, address, waker, stopped) {
-            Ok(mut socket) => {
-                let store = introduce(context, peer, &mut socket, waker, stopped)?;
-                context.stores.check(peer, store)?;
-                return Ok(socket);
-            }
+        match attempt(address) {
             Err(DialError::Stopped) => return Err(DialError::Stopped),
+            Err(DialError::Connect { .. }) if !matches!(failure, DialError::Resolve { .. }) => {}
             Err(error) => failure = error,
+            welcome => return welcome,
         }
     }
     Err(failure)
@@ -162,5 +175,30 @@ fn wait(
             Ok(ready) if ready.timed_out() => return Ok(Err(io::ErrorKind::TimedOut.into())),
             Ok(_woken) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A failed handshake at one address of a name leaves the others to be tried, a stop does not.
+    #[test]
+    fn every_address_of_a_name_is_tried() {
+        let [a, b, c] = ["[::1]:1", "127.0.0.1:1", "127.0.0.2:1"].map(|address| address.parse().unwrap());
+        let attempt = |outcomes: [fn(SocketAddr) -> Result<u8, DialError>; 3]| {
+            let (mut nth, none) = (0, DialError::Resolve { address: "name:1".into(), reason: "none".into() });
+            first_welcome([a, b, c], none, |address| {
+                nth += 1;
+                outcomes[nth - 1](address)
+            })
+        };
+        let deaf = |address| Err(DialError::Connect { address, error: io::ErrorKind::ConnectionRefused.into() });
+        let other = |_| Err(DialError::Refused(Refused::Node(NodeId(7))));
+        assert!(matches!(attempt([deaf, other, |_| Ok(3)]), Ok(3)));
+        assert!(matches!(attempt([other, |_| Ok(2), |_| Ok(3)]), Ok(2)));
+        assert!(matches!(attempt([other, |_| Err(DialError::Stopped), |_| Ok(3)]), Err(DialError::Stopped)));
+        assert!(matches!(attempt([deaf, other, deaf]), Err(DialError::Refused(_))));
+        assert!(matches!(attempt([deaf, deaf, deaf]), Err(DialError::Connect { address, .. }) if address == a));
     }
 }

@@ -42,7 +42,8 @@ pub trait Transport: Send + Sync + 'static {
     /// What happened so far. Takes short locks, does not block.
     fn stats(&self) -> TransportStats;
 
-    /// Stops receiving and sending and joins every thread. Bounded in time; a second call is harmless. Afterwards
+    /// Stops receiving and sending and joins every thread. Bounded in time, except that TCP waits for the lookup of a
+    /// host name that is under way, as long as the system's resolver takes; a second call is harmless. Afterwards
     /// [`Inbound::receive`] is not called any more and `send` drops everything.
     ///
     /// Called from inside [`Inbound::receive`], it stops everything but cannot join the thread it runs on.

@@ -6,7 +6,7 @@
 //! holds it only queues, the holder takes the frames along. Only what the socket does not take waits for the writer
 //! thread, which until then sleeps: it dials, notices that the peer closed, and continues when the socket has room.
 //!
-//! The lock is never held over a system call that moves data. The order of frames is the order of the queue, a frame
+//! The lock is never held over a system call that moves data, nor over a line for the logger, which is the caller's code. The order of frames is the order of the queue, a frame
 //! that left in part is continued before anything else, and a connection always begins with a whole frame.
 //!
 //! What cannot leave is dropped and counted: without a connection at once, since a message that waited for a peer to
@@ -79,10 +79,10 @@ impl Peer {
         }
         let mut frames = Vec::new();
         let left_out = codec::encode(messages, self.context.limits.frame_bytes, &mut frames);
-        let mut link = self.link.lock();
         if left_out > 0 {
-            self.note_too_large(&mut link, left_out);
+            self.note_too_large(left_out);
         }
+        let mut link = self.link.lock();
         for frame in frames {
             link.push(frame, &self.context.limits);
         }
@@ -175,6 +175,7 @@ impl Peer {
         link.socket = Some(socket);
         link.stats.connects += 1;
         link.logged = None;
+        drop(link);
         slog::info!(self.context.logger, "connected"; "peer" => %self.node, "address" => address);
     }
 
@@ -219,8 +220,9 @@ impl Peer {
         link.stats.dropped_messages += link.stats.queued_messages as u64;
         (link.stats.queued_messages, link.stats.queued_bytes) = (0, 0);
         if let Some(reason) = reason {
-            slog::info!(self.context.logger, "connection lost"; "peer" => %self.node, "reason" => &reason);
-            link.stats.last_error = Some(reason);
+            link.stats.last_error = Some(reason.clone());
+            drop(link);
+            slog::info!(self.context.logger, "connection lost"; "peer" => %self.node, "reason" => reason);
         }
     }
 
@@ -285,19 +287,23 @@ impl Peer {
         let mut link = self.link.lock();
         link.stats.failed_dials += 1;
         link.stats.last_error = Some(error.clone());
-        if link.logged.as_ref() != Some(&error) {
+        let news = link.logged.replace(error.clone()).as_ref() != Some(&error);
+        drop(link);
+        if news {
             slog::warn!(self.context.logger, "cannot reach a peer, will keep trying";
-                "peer" => %self.node, "address" => address, "error" => &error);
-            link.logged = Some(error);
+                "peer" => %self.node, "address" => address, "error" => error);
         }
     }
 
-    fn note_too_large(&self, link: &mut Link, count: usize) {
-        if link.stats.too_large == 0 {
+    fn note_too_large(&self, count: usize) {
+        let mut link = self.link.lock();
+        let first = link.stats.too_large == 0;
+        link.stats.too_large += count as u64;
+        drop(link);
+        if first {
             slog::error!(self.context.logger, "a message is longer than frame_bytes and was dropped; raise the limit";
                 "peer" => %self.node, "frame_bytes" => self.context.limits.frame_bytes);
         }
-        link.stats.too_large += count as u64;
     }
 }
 

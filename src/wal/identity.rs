@@ -38,6 +38,7 @@ pub struct Identity {
 /// [`WalError::AlreadyFounded`] if there is an identity, or a log whose identity is gone; [`WalError::Locked`] if
 /// somebody else is at work there; [`WalError::Io`].
 pub fn found(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<(), WalError> {
+    let missing = missing_levels(fs, dir).map_err(WalError::io("looking for", dir))?;
     fs.create_dir(dir).map_err(WalError::io("making", dir))?;
     let _lock = lock(fs, dir)?;
     refuse_founded(fs, dir)?;
@@ -48,13 +49,29 @@ pub fn found(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<(), WalErro
     file.sync_data().map_err(WalError::io("syncing", &temporary))?;
     fs.rename(&temporary, &path).map_err(WalError::io("renaming", &temporary))?;
     fs.sync_dir(dir).map_err(WalError::io("syncing", dir))?;
-    // The directory itself must be found again after a power cut.
-    let parent = match dir.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    fs.sync_dir(parent).map_err(WalError::io("syncing", parent))
+    // The directory itself must be found again after a power cut, and so must those above it that were made with it.
+    for level in dir.ancestors().take(missing.max(1)) {
+        let parent = match level.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => break,
+        };
+        fs.sync_dir(parent).map_err(WalError::io("syncing", parent))?;
+    }
+    Ok(())
+}
+
+/// How many directories of the path, from its end, are to be made.
+fn missing_levels(fs: &dyn Fs, dir: &Path) -> io::Result<usize> {
+    let mut missing = 0;
+    for level in dir.ancestors().take_while(|level| !level.as_os_str().is_empty()) {
+        match fs.list(level) {
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(missing)
 }
 
 /// Reads who a directory belongs to.
@@ -161,6 +178,9 @@ fn checksum(bytes: &[u8; BYTES]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::{Arc, Mutex};
+    use crate::wal::fs::{File, Lock, RealFs};
+    use std::path::PathBuf;
 
     fn ours(name: &str) -> Identity {
         Identity { cluster: ClusterId::new(name).unwrap(), node: NodeId(3), store: StoreId(1 << 100 | 9) }
@@ -177,6 +197,51 @@ mod tests {
                 assert_eq!(decode(&bytes), None, "byte {at}");
             }
         }
+    }
+
+    /// The real file system; notes which directories are synced.
+    #[derive(Default)]
+    struct Noting(Mutex<Vec<PathBuf>>);
+
+    impl Fs for Noting {
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            RealFs.create_dir(dir)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            RealFs.list(dir)
+        }
+        fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+            RealFs.create(path)
+        }
+        fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+            RealFs.open(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            RealFs.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            RealFs.remove(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.0.lock().push(dir.to_path_buf());
+            RealFs.sync_dir(dir)
+        }
+        fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+            RealFs.lock(path)
+        }
+    }
+
+    /// A power cut must not take a directory that founding made, at whatever depth.
+    #[test]
+    fn every_directory_that_was_made_is_synced_in_its_parent() {
+        let root = tempfile::tempdir().unwrap();
+        let (fs, dir) = (Noting::default(), root.path().join("a/b/c"));
+        found(&fs, &dir, &ours("x")).unwrap();
+        let synced = fs.0.into_inner();
+        for parent in ["", "a", "a/b"].map(|parent| root.path().join(parent)) {
+            assert!(synced.contains(&parent), "{} in {synced:?}", parent.display());
+        }
+        assert!(!synced.iter().any(|dir| Some(&**dir) == root.path().parent()), "{synced:?}");
     }
 
     #[test]

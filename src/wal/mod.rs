@@ -11,16 +11,16 @@
 //! then it is a *torn write* that nobody was told of, and the log ends before it.
 //!
 //! - [`found`], [`identity`]: who a directory belongs to
-//! - [`Wal`]: open, append, sync; [`Batch`] collects what to append
+//! - [`Wal`]: open, append, sync
 //! - [`WalReader`]: entries back from disk, from any thread, checksums checked in every read
 //! - [`Fs`]: the door to the file system, so that tests can put a simulated disk behind it
 //!
 //! `docs/format-wal.md` draws every byte.
 //!
 //! Not there yet: giving space back (snapshots compact the log), healing damaged entries from peers, going on when the
-//! disk is full.
+//! disk is full. And memory: the index that finds entries keeps one run of 48 bytes per group and batch as long as the
+//! log holds their entries, and without compaction that is for ever.
 
-mod batch;
 mod codec;
 mod config;
 mod error;
@@ -37,7 +37,6 @@ mod stream;
 mod tail;
 mod window;
 
-pub use batch::Batch;
 pub use config::WalConfig;
 pub use error::{Damage, Inconsistency, Proof, WalError};
 pub use fs::{File, Fs, Lock, RealFs};

@@ -7,7 +7,7 @@
 //!
 //! Nothing on disk is changed here, so recovering twice gives the same result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -78,12 +78,21 @@ pub(super) struct End {
     pub(super) clean: bool,
 }
 
+/// A batch that nothing on disk says was durable.
+pub(super) struct Unproven {
+    lsn: u64,
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
 /// Everything read.
 pub(super) struct Replay {
     pub(super) groups: BTreeMap<GroupId, Group>,
     pub(super) places: Places,
     pub(super) newest: Segment,
     pub(super) end: End,
+    /// The last batches of the newest segment: at most what was appended between two syncs, and the batch after them.
+    pub(super) unproven: VecDeque<Unproven>,
 }
 
 /// A group on its way.
@@ -189,6 +198,7 @@ struct Replayer {
     groups: BTreeMap<GroupId, Group>,
     places: Places,
     end: End,
+    unproven: VecDeque<Unproven>,
 }
 
 impl Replayer {
@@ -206,11 +216,13 @@ impl Replayer {
             content_lsn: before,
             clean: true,
         };
-        Self { groups: oldest.hard_states.iter().map(known).collect(), places: Places::default(), end }
+        let groups = oldest.hard_states.iter().map(known).collect();
+        Self { groups, places: Places::default(), end, unproven: VecDeque::new() }
     }
 
     fn finish(self, newest: Segment) -> Replay {
-        Replay { groups: self.groups, places: self.places, newest, end: self.end }
+        let Self { groups, places, end, unproven } = self;
+        Replay { groups, places, newest, end, unproven }
     }
 
     /// Goes on to the next segment, which must begin where the one before ended.
@@ -241,7 +253,15 @@ impl Replayer {
             }
             let (offset, lsn) = (self.end.offset, self.end.next_lsn);
             match scan.batch(offset, limit, lsn, self.end.prev_bytes)? {
-                Ok(batch) => self.batch(&mut scan, header.seq, &batch)?,
+                Ok(batch) => {
+                    self.batch(&mut scan, header.seq, &batch)?;
+                    if next.is_none() {
+                        let bytes = scan.bytes(offset, &batch)?;
+                        self.unproven.push_back(Unproven { lsn, offset, bytes });
+                        let stated = self.end.stated_lsn;
+                        while self.unproven.pop_front_if(|batch| batch.lsn <= stated).is_some() {}
+                    }
+                }
                 Err(bad) => {
                     let proof = match next {
                         Some(next) => Proof::LaterSegment { seq: next.seq, first_lsn: next.first_lsn },

@@ -100,6 +100,14 @@ impl Scan {
         })
     }
 
+    /// A batch at `offset` byte by byte as it was checked, for writing it again.
+    pub(super) fn bytes(&mut self, offset: u64, batch: &Batch) -> Result<Vec<u8>, WalError> {
+        let data_bytes = batch.header.total_bytes() as usize - batch.head.len();
+        let at = offset + batch.head.len() as u64;
+        let data = self.window.get(at, data_bytes).map_err(WalError::io("reading", &self.path))?;
+        Ok([&batch.head, data.unwrap_or_default()].concat())
+    }
+
     /// Bytes of a batch at `offset`, which has been read whole before.
     pub(super) fn data(&mut self, offset: u64, item: &Item, skip: usize, length: usize) -> Result<&[u8], WalError> {
         let at = offset + item.data.start as u64 + skip as u64;
@@ -154,6 +162,9 @@ impl Scan {
 
     /// The first item or entry whose data is wrong, and where that is.
     fn first_lost(&mut self, offset: u64, batch: &Batch) -> Result<Option<(u64, Damage)>, WalError> {
+        // All of it is in memory from here on: what is checked is what `data` and `bytes` return.
+        let whole = batch.header.total_bytes() as usize;
+        self.window.get(offset, whole).map_err(WalError::io("reading", &self.path))?;
         for item in &batch.items {
             let at = offset + item.data.start as u64;
             match item.body {

@@ -25,50 +25,73 @@ pub(super) struct Spare {
 
 /// Hands out spares. Dropping it ends and joins the thread.
 pub(super) struct Spares {
-    maker: Option<Maker>,
-    ready: Option<Receiver<Result<Spare, WalError>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    plan: Plan,
+    /// How many are prepared.
+    ahead: usize,
+    preparer: Option<Preparer>,
 }
 
 impl Spares {
     /// Takes over the spares that are in `dir` and removes what was left half made.
     pub(super) fn start(fs: Arc<dyn Fs>, dir: &Path, config: &WalConfig) -> Result<Self, WalError> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut maker = Maker::new(fs, dir, config.segment_bytes, Arc::clone(&stop))?;
-        let Some(capacity) = config.spare_segments.checked_sub(1) else {
-            return Ok(Self { maker: Some(maker), ready: None, stop, thread: None });
-        };
-        // One spare waits in the thread's hand, the others in the channel.
-        let (sender, ready) = bounded(capacity);
-        let body = move || {
-            loop {
-                let spare = maker.next();
-                let failed = spare.is_err();
-                if sender.send(spare).is_err() || failed {
-                    return;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("tenure-wal-spare".into()).spawn(body);
-        let thread = thread.map_err(WalError::io("starting the thread that prepares segments for", dir))?;
-        Ok(Self { maker: None, ready: Some(ready), stop, thread: Some(thread) })
+        let plan = Plan { fs, dir: dir.to_path_buf(), bytes: config.segment_bytes, stop };
+        let maker = Maker::new(plan.clone())?;
+        let ahead = config.spare_segments;
+        let preparer = Preparer::start(maker, ahead);
+        let preparer = preparer.map_err(WalError::io("starting the thread that prepares segments for", dir))?;
+        Ok(Self { plan, ahead, preparer })
     }
 
     /// A spare. Blocks until there is one.
     pub(super) fn take(&mut self) -> Result<Spare, WalError> {
-        match (&mut self.maker, &self.ready) {
-            (Some(maker), _) => maker.next(),
-            // The thread ends after it has handed over an error, which failed the log.
-            (None, Some(ready)) => ready.recv().unwrap_or(Err(WalError::Failed)),
-            (None, None) => Err(WalError::Failed),
-        }
+        let prepared = self.preparer.as_ref().and_then(Preparer::take);
+        prepared.map_or_else(|| self.make_now(), Ok)
+    }
+
+    /// Without a thread, or after it has met an error, which may be over: only an error here and now counts. The next
+    /// ones are prepared again, if there is a thread to be had.
+    fn make_now(&mut self) -> Result<Spare, WalError> {
+        self.preparer = None;
+        let mut maker = Maker::new(self.plan.clone())?;
+        let spare = maker.next()?;
+        self.preparer = Preparer::start(maker, self.ahead).unwrap_or(None);
+        Ok(spare)
     }
 }
 
 impl Drop for Spares {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.plan.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The thread. It ends at the first error.
+struct Preparer {
+    ready: Option<Receiver<Spare>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Preparer {
+    /// None if nothing is to be made ahead.
+    fn start(mut maker: Maker, ahead: usize) -> io::Result<Option<Self>> {
+        // One spare waits in the thread's hand, the others in the channel.
+        let Some(capacity) = ahead.checked_sub(1) else { return Ok(None) };
+        let (sender, ready) = bounded(capacity);
+        let body = move || while maker.next().is_ok_and(|spare| sender.send(spare).is_ok()) {};
+        let thread = std::thread::Builder::new().name("tenure-wal-spare".into()).spawn(body)?;
+        Ok(Some(Self { ready: Some(ready), thread: Some(thread) }))
+    }
+
+    /// Waits for a spare; `None` if the thread has ended and there is none left.
+    fn take(&self) -> Option<Spare> {
+        self.ready.as_ref()?.recv().ok()
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        // It may be waiting to hand one over.
         self.ready = None;
         if let Some(thread) = self.thread.take() {
             // It has no way to panic; if it did, there would be nothing left to do about it here.
@@ -77,19 +100,27 @@ impl Drop for Spares {
     }
 }
 
-struct Maker {
+/// What to make, and where.
+#[derive(Clone)]
+struct Plan {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     bytes: u64,
-    next_number: u64,
-    found: Vec<Spare>,
+    /// The log is being closed: leave what is half made.
     stop: Arc<AtomicBool>,
 }
 
+struct Maker {
+    plan: Plan,
+    next_number: u64,
+    found: Vec<Spare>,
+}
+
 impl Maker {
-    fn new(fs: Arc<dyn Fs>, dir: &Path, bytes: u64, stop: Arc<AtomicBool>) -> Result<Self, WalError> {
-        let mut maker = Self { fs, dir: dir.to_path_buf(), bytes, next_number: 1, found: Vec::new(), stop };
-        for name in maker.fs.list(dir).map_err(WalError::io("listing", dir))? {
+    fn new(plan: Plan) -> Result<Self, WalError> {
+        let names = plan.fs.list(&plan.dir).map_err(WalError::io("listing", &plan.dir))?;
+        let mut maker = Self { plan, next_number: 1, found: Vec::new() };
+        for name in names {
             if let Some(number) = number_of(&name, ".seg") {
                 maker.next_number = maker.next_number.max(number.saturating_add(1));
                 maker.keep_or_remove(&name)?;
@@ -101,9 +132,9 @@ impl Maker {
     }
 
     fn keep_or_remove(&mut self, name: &str) -> Result<(), WalError> {
-        let path = self.dir.join(name);
-        let file = self.fs.open(&path).map_err(WalError::io("opening", &path))?;
-        if file.length().map_err(WalError::io("reading", &path))? == self.bytes {
+        let path = self.plan.dir.join(name);
+        let file = self.plan.fs.open(&path).map_err(WalError::io("opening", &path))?;
+        if file.length().map_err(WalError::io("reading", &path))? == self.plan.bytes {
             self.found.push(Spare { file, path });
             return Ok(());
         }
@@ -111,8 +142,8 @@ impl Maker {
     }
 
     fn remove(&self, name: &str) -> Result<(), WalError> {
-        let path = self.dir.join(name);
-        self.fs.remove(&path).map_err(WalError::io("removing", &path))
+        let path = self.plan.dir.join(name);
+        self.plan.fs.remove(&path).map_err(WalError::io("removing", &path))
     }
 
     fn next(&mut self) -> Result<Spare, WalError> {
@@ -126,21 +157,21 @@ impl Maker {
         let number = self.next_number;
         self.next_number += 1;
         let (temporary, path) = (self.path(number, ".tmp"), self.path(number, ".seg"));
-        let file = self.fs.create(&temporary).map_err(WalError::io("creating", &temporary))?;
+        let file = self.plan.fs.create(&temporary).map_err(WalError::io("creating", &temporary))?;
         self.fill(&*file).map_err(WalError::io("filling", &temporary))?;
-        self.fs.rename(&temporary, &path).map_err(WalError::io("renaming", &temporary))?;
-        self.fs.sync_dir(&self.dir).map_err(WalError::io("syncing", &self.dir))?;
+        self.plan.fs.rename(&temporary, &path).map_err(WalError::io("renaming", &temporary))?;
+        self.plan.fs.sync_dir(&self.plan.dir).map_err(WalError::io("syncing", &self.plan.dir))?;
         Ok(Spare { file, path })
     }
 
     fn fill(&self, file: &dyn File) -> io::Result<()> {
-        let zeros = vec![0; PIECE_BYTES.min(self.bytes as usize)];
+        let zeros = vec![0; PIECE_BYTES.min(self.plan.bytes as usize)];
         let mut offset = 0;
-        while offset < self.bytes {
-            if self.stop.load(Ordering::Relaxed) {
+        while offset < self.plan.bytes {
+            if self.plan.stop.load(Ordering::Relaxed) {
                 return Err(io::Error::other("the log is being closed"));
             }
-            let piece = (zeros.len() as u64).min(self.bytes - offset);
+            let piece = (zeros.len() as u64).min(self.plan.bytes - offset);
             file.pwrite(&zeros[..piece as usize], offset)?;
             file.sync_data()?;
             offset += piece;
@@ -149,7 +180,7 @@ impl Maker {
     }
 
     fn path(&self, number: u64, suffix: &str) -> PathBuf {
-        self.dir.join(format!("spare-{number:020}{suffix}"))
+        self.plan.dir.join(format!("spare-{number:020}{suffix}"))
     }
 }
 

@@ -71,8 +71,8 @@ struct Active {
 impl Wal {
     /// Opens a founded directory: takes its lock, reads everything, makes sure that what was read is durable. Blocks.
     ///
-    /// Nothing but half-made spare files is changed on disk; a torn write at the end stays where it is and the log
-    /// goes on in a new segment.
+    /// Nothing but half-made spare files is changed on disk: what is not proven durable is written again as it was
+    /// read, a torn write at the end stays where it is and the log goes on in a new segment.
     ///
     /// # Errors
     /// [`WalError::NotFounded`], [`WalError::Locked`], [`WalError::Config`]: call it differently.
@@ -88,7 +88,13 @@ impl Wal {
         let recovered = recovery::recovered(dir, &replay)?;
         // What was read may never have been synced (the process was killed, the system lived on). The groups are about
         // to be told that it is durable. Older segments were synced before the newest was begun.
+        //
+        // After a sync that failed, the system shows what the disk never took and counts it as written: a sync alone
+        // would succeed and mean nothing (bug `d01`). The same bytes written once more are work for it again.
         let path = segment::path(dir, replay.newest.header.seq);
+        for batch in &replay.unproven {
+            replay.newest.file.pwrite(&batch.bytes, batch.offset).map_err(WalError::io("writing", &path))?;
+        }
         replay.newest.file.sync_data().map_err(WalError::io("syncing", &path))?;
         fs.sync_dir(dir).map_err(WalError::io("syncing", dir))?;
         let spares = Spares::start(Arc::clone(&fs), dir, &config)?;
@@ -103,7 +109,7 @@ impl Wal {
         spares: Spares,
         lock: Box<dyn Lock>,
     ) -> Self {
-        let Replay { groups, places, newest, end } = replay;
+        let Replay { groups, places, newest, end, unproven: _ } = replay;
         let active = Active {
             seq: newest.header.seq,
             seed: newest.header.checksum_seed(),

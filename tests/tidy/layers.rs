@@ -2,14 +2,13 @@
 
 use crate::source::{Named, Source};
 
-const BASE: &[&str] = &["types", "time", "error", "config"];
+const BASE: &[&str] = &["types", "time", "config"];
 
 /// For each module what it may name beside itself. `*` stands for every module but `sim`.
 fn allowed(module: &str) -> Option<Vec<&'static str>> {
     let list: (&[&str], &[&str]) = match module {
         "types" | "time" | "sync" => (&[], &[]),
-        "error" => (&[], &["types", "time"]),
-        "config" => (&[], &["types", "time", "error"]),
+        "config" => (&[], &["types", "time"]),
         "quorum" => (BASE, &[]),
         "log" => (BASE, &["quorum"]),
         "message" => (BASE, &["quorum", "log"]),
@@ -67,6 +66,22 @@ fn top_module(named: &Named, file_depth: usize) -> Option<&str> {
     named.segments.get(from_root).map(String::as_str)
 }
 
+/// Where alone the file system is named: tests put another implementation of the trait there in its place.
+const FILES: &str = "src/wal/fs.rs";
+
+/// What goes past the trait to the disk.
+pub(crate) fn file_access(source: &Source) -> Vec<String> {
+    if source.path == FILES {
+        return Vec::new();
+    }
+    let named = source.named();
+    let past = named.iter().filter(|named| begins(&named.segments.join("::"), "std::fs"));
+    past.map(|named| {
+        format!("{}:{}: `{}`: only {FILES} names files", source.path, named.line, named.segments.join("::"))
+    })
+    .collect()
+}
+
 const PURE: &[&str] = &["src/types", "src/time", "src/config", "src/message", "src/quorum", "src/log", "src/core"];
 
 /// Path prefixes that bring in the outside world, and why the pure layers do without.
@@ -120,10 +135,13 @@ fn impurity(segments: &[String]) -> Option<&'static str> {
     if path == "std::sync::Arc" || path.starts_with("std::sync::Arc::") {
         return None;
     }
-    let begins = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-    let by_path = OUTSIDE.iter().find(|(prefix, _)| begins(prefix));
+    let by_path = OUTSIDE.iter().find(|(prefix, _)| begins(&path, prefix));
     let by_word = || OUTSIDE_WORDS.iter().find(|(word, _)| segments.iter().any(|segment| segment == word));
     by_path.or_else(by_word).map(|(_, why)| *why)
+}
+
+fn begins(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[cfg(test)]
@@ -188,6 +206,12 @@ mod tests {
         ] {
             assert_eq!(purity_of(planted), 1, "{planted}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_opened_past_the_trait_is_caught() {
+        let access = |path: &str| file_access(&Source::planted(path, "use std::{fs::File, io}; // std::fs")).len();
+        assert_eq!((access("src/runtime/node.rs"), access("src/wal/mod.rs"), access("src/wal/fs.rs")), (1, 1, 0));
     }
 
     #[test]
