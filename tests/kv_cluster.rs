@@ -306,7 +306,7 @@ fn a_node_that_lost_its_disk_is_refused(cluster: &mut Cluster) {
     });
     let mut client = cluster.client();
     cluster.set(&mut client, "two", "go on");
-    let info = cluster.info(follower).unwrap();
+    let info = cluster.eventually("an answer of the new disk's node", || cluster.info(follower).ok());
     assert_eq!((info.get("keys"), info.get("role")), (Some(0_u64), Some("slave".to_owned())));
 }
 
