@@ -302,6 +302,24 @@ mod tests {
         assert_eq!(progress.in_flight(), (0, 0, 0));
     }
 
+    /// A burst leaves in one instant as several messages; each is answered and frees its own slot.
+    #[test]
+    fn b22_messages_of_one_instant_free_their_slots_one_by_one() {
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 1), at(1));
+        progress.sent(sent(9, 4, 1), at(1));
+        progress.accepted(Index(5), at(1), at(2));
+        assert_eq!(progress.in_flight(), (1, 4, 40));
+    }
+
+    #[test]
+    fn what_joins_an_unsent_message_shares_its_slot() {
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 1), at(1));
+        progress.joined(sent(7, 2, 1), at(2));
+        assert_eq!((progress.in_flight(), progress.next_index), ((1, 7, 70), Index(8)));
+    }
+
     #[test]
     fn b23_going_back_to_probing_frees_entries_and_bytes() {
         let mut progress = replicating();

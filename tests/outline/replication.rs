@@ -178,3 +178,21 @@ fn r08_nonsense_is_counted_not_believed() {
     assert_eq!(lone.core.status().counters.misdirected, 4);
     assert_eq!((lone.term(), lone.last()), (1, FOUNDED));
 }
+
+/// The window bounds a probe too: it may stay unanswered by the disk, and then counts as in flight.
+#[test]
+fn r08_a_probe_fits_the_window() {
+    let small = config(|config| config.limits.window_entries = 2);
+    let mut lone = Lone::start(small, Disk::founded(voters(3)));
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    for name in ["a", "b", "c", "d"] {
+        let (_, sent) = lone.propose(&[name]);
+        lone.accept(2, &sent);
+    }
+    let beats = lone.pass(100);
+    let (term, beat) = appends_to(3, &beats).remove(0);
+    let (prev, last) = (beat.slice.prev().index, EntryId::ZERO);
+    let probe = lone.answer_append(3, term, &beat, AppendOutcome::Mismatch { prev, last, conflict: None });
+    assert_eq!(appends_to(3, &probe).iter().map(|(_, append)| append.slice.len()).max(), Some(2));
+}
