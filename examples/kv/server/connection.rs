@@ -239,8 +239,10 @@ impl Connection {
                 reply.encode(place.protocol, &mut queue.output);
             }
             if queue.unwritten() > self.shared.limits.output_bytes {
-                self.give_up(queue);
-                return;
+                self.write_or_give_up(queue);
+                if queue.broken {
+                    return;
+                }
             }
         }
         if moved && queue.held_back && queue.has_drained(&self.shared.limits) {
@@ -248,8 +250,9 @@ impl Connection {
         }
     }
 
-    /// A client that does not read its answers is not waited for.
-    fn give_up(&self, queue: &mut Queue) {
+    /// What the socket takes makes room for the answers behind it; a client that does not read its answers is not
+    /// waited for.
+    fn write_or_give_up(&self, queue: &mut Queue) {
         self.write(queue);
         if !queue.broken && queue.unwritten() > self.shared.limits.output_bytes {
             self.shared.counters.slow_clients.fetch_add(1, Ordering::Relaxed);

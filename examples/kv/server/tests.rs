@@ -282,6 +282,26 @@ fn a_client_that_does_not_read_is_closed_and_counted() {
     assert!(String::from_utf8_lossy(&info[..length]).contains("slow_clients_closed:1\r\n"));
 }
 
+/// Reads confirmed together, whose answers are many times what the server keeps for a connection, all arrive.
+#[test]
+fn large_answers_that_are_due_at_once_all_arrive() {
+    let (stage, server) = start(false);
+    let mut talk = Talk::to(&server);
+    let value = "v".repeat(20_000);
+    talk.say(&format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$20000\r\n{value}\r\n"));
+    stage.await_handed_on(1, 0);
+    stage.commit();
+    talk.hears("+OK\r\n");
+    let mget = format!("*21\r\n$4\r\nMGET\r\n{}", "$1\r\nk\r\n".repeat(20));
+    let answer = format!("*20\r\n{}", format!("$20000\r\n{value}\r\n").repeat(20));
+    for _ in 0..5 {
+        talk.say(&mget.repeat(4));
+        stage.await_handed_on(0, 1);
+        stage.confirm_all();
+        (0..4).for_each(|_| talk.hears(&answer));
+    }
+}
+
 #[test]
 fn a_client_that_reads_late_is_waited_for() {
     let (_, server) = start(true);
