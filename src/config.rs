@@ -5,7 +5,7 @@
 use crate::time::Duration;
 use crate::types::{GroupId, NodeId};
 
-/// The four timers of the protocol, the lease's margins and the limit on one request.
+/// The timers of the protocol, the margins of the lease and the limits on a request and on the disk.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Timing {
@@ -22,6 +22,14 @@ pub struct Timing {
     pub vote_timeout: Duration,
     /// An append unanswered for this long puts its peer back to probing (row `l17`). Default `E / 3`, below `E`.
     pub rpc_timeout: Duration,
+    /// `rho`: how far the rate of a clock may be off, in millionths. Default 10,000 (1 %; disciplined clocks stay below
+    /// 500), at most 100,000. Equal on all nodes. A lease is trusted for `1 - 2 rho` of a promise (rule `p05`).
+    pub clock_drift_ppm: u32,
+    /// `g`: by so much a lease ends before its promises do (rule `p05`). Default 5 ms, at most `E / 4`.
+    pub lease_guard: Duration,
+    /// A write that takes longer than this costs a leader its role and keeps a follower from standing (rule `p11`).
+    /// Default `2 E`, at least a heartbeat.
+    pub disk_stall_limit: Duration,
 }
 
 impl Timing {
@@ -36,6 +44,9 @@ impl Timing {
             pre_vote_timeout: e / 2,
             vote_timeout: e / 2,
             rpc_timeout: e / 3,
+            clock_drift_ppm: 10_000,
+            lease_guard: Duration::from_millis(5).min(e / 4),
+            disk_stall_limit: e * 2,
         }
     }
 
@@ -44,6 +55,20 @@ impl Timing {
     pub fn promise(&self) -> Duration {
         self.election_timeout_min
     }
+}
+
+/// How much a voter wants to lead. It acts through timeouts alone (see [`Rank`](crate::message::Rank)): among voters that
+/// are fit the one with the highest priority stands first, so a preferred zone leads when it can; it neither helps a
+/// voter whose log is behind nor stops the only one that is fit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+pub enum Priority {
+    /// Leads if nobody else stands.
+    Low,
+    /// As good as any.
+    #[default]
+    Normal,
+    /// Stands first.
+    High,
 }
 
 impl Default for Timing {
@@ -108,6 +133,14 @@ pub struct CoreConfig {
     pub timing: Timing,
     /// Bounds on memory.
     pub limits: Limits,
+    /// How much this node wants to lead. Default [`Priority::Normal`].
+    pub priority: Priority,
+    /// Whether reads may rely on a leader's lease, that is on clocks whose rates are within `clock_drift_ppm`. Default
+    /// no: such reads are confirmed by a quorum instead.
+    pub lease_reads: bool,
+    /// Whether a leader ranks its followers, so that the fittest one stands first when the leader falls silent. Default
+    /// yes; without it every follower draws a random timeout. Safety never depends on it.
+    pub succession: bool,
     /// Seed of the core's own generator, mixed with `id`: entropy in production, a fixed number in tests.
     pub seed: u64,
 }
@@ -116,7 +149,16 @@ impl CoreConfig {
     /// The defaults for node `id` of `group`.
     #[must_use]
     pub fn new(id: NodeId, group: GroupId, seed: u64) -> Self {
-        Self { id, group, timing: Timing::default(), limits: Limits::default(), seed }
+        Self {
+            id,
+            group,
+            timing: Timing::default(),
+            limits: Limits::default(),
+            priority: Priority::default(),
+            lease_reads: false,
+            succession: true,
+            seed,
+        }
     }
 
     /// Checks every bound.
@@ -131,6 +173,9 @@ impl CoreConfig {
             pre_vote_timeout,
             vote_timeout,
             rpc_timeout,
+            clock_drift_ppm,
+            lease_guard,
+            disk_stall_limit,
         } = self.timing;
         let require = |holds: bool, knob: &'static str, rule: &'static str| {
             if holds { Ok(()) } else { Err(ConfigError { knob, rule }) }
@@ -144,6 +189,9 @@ impl CoreConfig {
         require(!pre_vote_timeout.is_zero(), "pre_vote_timeout", "must not be 0")?;
         require(!vote_timeout.is_zero(), "vote_timeout", "must not be 0")?;
         require(!rpc_timeout.is_zero() && rpc_timeout < min, "rpc_timeout", "must be below election_timeout_min")?;
+        require(clock_drift_ppm <= 100_000, "clock_drift_ppm", "must be at most 100000, a tenth")?;
+        require(lease_guard <= min / 4, "lease_guard", "must be at most a quarter of election_timeout_min")?;
+        require(disk_stall_limit >= heartbeat, "disk_stall_limit", "must be at least heartbeat_interval")?;
         let limits = &self.limits;
         for (value, knob) in [
             (limits.command_bytes, "command_bytes"),
@@ -212,6 +260,12 @@ mod tests {
         assert_eq!(no_spread.validate().unwrap_err().knob, "election_timeout_max");
         let long_rpc = config(|c| c.timing.rpc_timeout = c.timing.election_timeout_min);
         assert_eq!(long_rpc.validate().unwrap_err().knob, "rpc_timeout");
+        let wild_clock = config(|c| c.timing.clock_drift_ppm = 100_001);
+        assert_eq!(wild_clock.validate().unwrap_err().knob, "clock_drift_ppm");
+        let wide_guard = config(|c| c.timing.lease_guard = Duration::from_millis(251));
+        assert_eq!(wide_guard.validate().unwrap_err().knob, "lease_guard");
+        let hasty_stall = config(|c| c.timing.disk_stall_limit = Duration::from_millis(99));
+        assert_eq!(hasty_stall.validate().unwrap_err().knob, "disk_stall_limit");
         assert_eq!(config(|c| c.limits.window_bytes = 0).validate().unwrap_err().knob, "window_bytes");
     }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::config::Priority;
 use crate::log::LogSlice;
 use crate::time::{Duration, Instant};
 use crate::types::{EntryId, GroupId, Index, NodeId, RoundId, Term};
@@ -40,6 +41,12 @@ pub enum Body {
     AppendEntries(AppendEntries),
     /// Answer to [`Body::AppendEntries`].
     AppendResponse(AppendResponse),
+    /// "I led this term and never will again." The sender is the leader that was, the message's term the one it led.
+    Abdicate(Abdicate),
+    /// "Up to where must I have applied to read linearizably?"
+    ReadIndex(ReadIndex),
+    /// Answer to [`Body::ReadIndex`].
+    ReadIndexResponse(ReadIndexResponse),
 }
 
 /// PreVote and Vote: who asks is [`Message::from`].
@@ -51,6 +58,8 @@ pub struct VoteRequest {
     pub campaign_term: Term,
     /// The last entry of the asker's log.
     pub last: EntryId,
+    /// Where the latest configuration in the asker's log stands (rule `p14`).
+    pub configuration: Index,
     /// The abdication that frees the receiver from its promise (rule `p03` b).
     pub abdicated: Option<Abdicated>,
 }
@@ -106,6 +115,14 @@ pub enum Refusal {
         /// The responder's last entry.
         last: EntryId,
     },
+    /// A configuration that the asker has not seen is committed, and it is no voter there (rule `p14`). Answers
+    /// pre-votes only.
+    Removed {
+        /// Where that configuration stands.
+        configuration: Index,
+    },
+    /// The responder can vote for nobody now: its disk does not answer (rules `p11`, `p14`). Answers pre-votes only.
+    CannotVote,
 }
 
 /// The time at which a request left, on its sender's clock. Opaque to the receiver, who echoes it.
@@ -120,8 +137,24 @@ pub struct AppendEntries {
     pub round: RoundId,
     /// The leader's commit index.
     pub commit: Index,
+    /// Where the receiver stands in the line of succession; `None` if it has no place there.
+    pub rank: Option<Rank>,
+    /// The newest [`AppendResponse::sent`] of the receiver that a quorum has confirmed this leader after: `commit`
+    /// covers everything that was acknowledged to anybody before then.
+    pub fresh: Option<Stamp>,
     /// The entries and the one before them.
     pub slice: LogSlice,
+}
+
+/// A follower's place in the line of succession: how long after the others' silence it stands.
+///
+/// Only timeouts follow from it. Whoever has a wrong one, or none, is elected by the same rules.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Rank {
+    /// 0 stands first.
+    pub place: u32,
+    /// The time between two places: a few round trips as the leader measured them.
+    pub slot: Duration,
 }
 
 /// Answer to AppendEntries; [`Message::term`] is the responder's own term.
@@ -135,6 +168,11 @@ pub struct AppendResponse {
     pub request_term: Term,
     /// The promise this answer carries, in ms; 0 for none (rule `p01`).
     pub promise_ms: u32,
+    /// When the answer was made, on a clock of its sender that is opaque to the leader, who may echo it
+    /// ([`AppendEntries::fresh`]).
+    pub sent: Stamp,
+    /// How much the responder wants to lead.
+    pub priority: Priority,
     /// What became of the entries.
     pub outcome: AppendOutcome,
 }
@@ -161,6 +199,34 @@ pub enum AppendOutcome {
     },
 }
 
+/// A leader's farewell (rule `p09`): promises to it are void, and it answers no more reads. The leader and the term are
+/// those of the message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Abdicate {
+    /// Who is to stand at once; `None` if nobody is known to be fit.
+    pub successor: Option<NodeId>,
+}
+
+/// A follower's question on behalf of its readers (dissertation §6.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadIndex {
+    /// The asker's number for it, echoed in the answer.
+    pub round: RoundId,
+    /// Whether the leader's lease is good enough.
+    pub lease: bool,
+}
+
+/// Answer to ReadIndex.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadIndexResponse {
+    /// Echo of the request's round.
+    pub round: RoundId,
+    /// Echo of the request's term: the answer counts only there.
+    pub request_term: Term,
+    /// Read once this index is applied; `None`: the responder does not lead, or has too many readers.
+    pub index: Option<Index>,
+}
+
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}->{} {} {:?}", self.from, self.to, self.term, self.body)
@@ -176,13 +242,26 @@ impl fmt::Debug for Body {
             Self::VoteResponse(response) => write!(f, "VoteResponse {response:?}"),
             Self::AppendEntries(append) => write!(f, "Append {append:?}"),
             Self::AppendResponse(response) => write!(f, "AppendResponse {response:?}"),
+            Self::Abdicate(Abdicate { successor: Some(successor) }) => write!(f, "Abdicate to {successor}"),
+            Self::Abdicate(Abdicate { successor: None }) => f.write_str("Abdicate"),
+            Self::ReadIndex(ReadIndex { round, lease }) => {
+                write!(f, "ReadIndex {round}{}", if *lease { " by lease" } else { "" })
+            }
+            Self::ReadIndexResponse(ReadIndexResponse { round, request_term, index }) => match index {
+                Some(index) => write!(f, "ReadIndexResponse to {request_term} {round} index {index}"),
+                None => write!(f, "ReadIndexResponse to {request_term} {round} refused"),
+            },
         }
     }
 }
 
 impl fmt::Debug for AppendEntries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} commit {} {}", self.slice, self.commit, self.round)
+        write!(f, "{:?} commit {} {}", self.slice, self.commit, self.round)?;
+        match self.rank {
+            Some(rank) => write!(f, " rank {}", rank.place),
+            None => Ok(()),
+        }
     }
 }
 
@@ -223,6 +302,8 @@ impl fmt::Display for Refusal {
             }
             Self::AlreadyVoted(other) => write!(f, "voted for {other}"),
             Self::LogBehind { last } => write!(f, "log behind {last}"),
+            Self::Removed { configuration } => write!(f, "removed by the configuration at {configuration}"),
+            Self::CannotVote => f.write_str("cannot vote"),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 use tenure::config::Limits;
+use tenure::config::Priority;
 use tenure::log::{Entry, EntryKind, LogSlice};
 use tenure::message::{
     Abdicated, AppendEntries, AppendOutcome, AppendResponse, Body, Message, Refusal, Verdict, VoteRequest, VoteResponse,
@@ -82,6 +83,7 @@ impl Arbitrary for AnyMessage {
             round: RoundId(any(g)),
             campaign_term: Term(any(g)),
             last: any_id(g),
+            configuration: Index(1),
             abdicated: any::<bool>(g).then(|| Abdicated { leader: NodeId(any(g)), term: Term(any(g)) }),
         };
         let answer =
@@ -95,6 +97,8 @@ impl Arbitrary for AnyMessage {
                 stamp: Instant::from_nanos(any(g)),
                 round: RoundId(any(g)),
                 commit: Index(any(g)),
+                rank: None,
+                fresh: None,
                 slice: any_slice(g),
             }),
             _ => Body::AppendResponse(AppendResponse {
@@ -102,6 +106,8 @@ impl Arbitrary for AnyMessage {
                 round: RoundId(any(g)),
                 request_term: Term(any(g)),
                 promise_ms: any(g),
+                sent: Instant::ZERO,
+                priority: Priority::Normal,
                 outcome: any_outcome(g),
             }),
         };
@@ -410,6 +416,8 @@ fn append(entries: Vec<(u64, &[u8])>) -> Message {
             stamp: Instant::from_nanos(1_000_000),
             round: RoundId(4),
             commit: Index(5),
+            rank: None,
+            fresh: None,
             slice: LogSlice::new(EntryId::new(6, 1), entries).unwrap(),
         }),
     }
@@ -421,7 +429,13 @@ fn vote_response(verdict: Verdict) -> VoteResponse {
 
 /// One message of every kind and every variant in it.
 fn samples() -> Vec<Message> {
-    let vote = VoteRequest { round: RoundId(9), campaign_term: Term(4), last: EntryId::new(7, 3), abdicated: None };
+    let vote = VoteRequest {
+        round: RoundId(9),
+        campaign_term: Term(4),
+        last: EntryId::new(7, 3),
+        configuration: Index(1),
+        abdicated: None,
+    };
     let abdicated = Some(Abdicated { leader: NodeId(3), term: Term(3) });
     let response = |outcome| {
         Body::AppendResponse(AppendResponse {
@@ -429,6 +443,8 @@ fn samples() -> Vec<Message> {
             round: RoundId(4),
             request_term: Term(3),
             promise_ms: 1000,
+            sent: Instant::ZERO,
+            priority: Priority::Normal,
             outcome,
         })
     };
@@ -449,13 +465,15 @@ fn samples() -> Vec<Message> {
         stamp: Instant::from_nanos(u64::MAX),
         round: RoundId(u64::MAX),
         commit: Index(u64::MAX),
+        rank: None,
+        fresh: None,
         slice: LogSlice::new(EntryId::ZERO, mixed).unwrap(),
     };
     let envelope = append(vec![(1, b"one"), (1, b""), (3, b"three")]);
     let bodies = [
         Body::PreVote(vote),
         Body::Vote(vote),
-        Body::Vote(VoteRequest { abdicated, ..vote }),
+        Body::Vote(VoteRequest { configuration: Index(1), abdicated, ..vote }),
         Body::PreVoteResponse(vote_response(Verdict::Granted)),
         Body::VoteResponse(vote_response(Verdict::Refused(Refusal::OldTerm))),
         Body::VoteResponse(vote_response(Verdict::Refused(promised(Some(NodeId(3)))))),

@@ -25,6 +25,8 @@ fn message(subject: &Subject, sketch: &Sketch) -> Option<Message> {
         stamp: Instant::from_nanos(sketch.stamp),
         round: RoundId(sketch.round),
         commit: Index(sketch.commit.to(status.last.index.0)),
+        rank: None,
+        fresh: None,
         slice: sketch.entries.of(subject)?,
     };
     let from = sketch.from.id();

@@ -4,6 +4,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use tenure::config::Priority;
 use tenure::message::{AppendOutcome, AppendResponse, Body, Message};
 use tenure::time::Instant;
 use tenure::types::{Index, RoundId, Term};
@@ -50,6 +51,8 @@ fn message(subject: &Subject, sketch: &Sketch) -> Option<Message> {
         round: RoundId(sketch.round.to(append.round.0)),
         request_term: Term(sketch.request_term.to(term.0)),
         promise_ms: sketch.promise_ms,
+        sent: Instant::ZERO,
+        priority: Priority::Normal,
         outcome,
     };
     Some(subject.message(from, sketch.term.to(term.0), Body::AppendResponse(response)))

@@ -5,6 +5,7 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use tenure::message::{Body, Message, VoteRequest};
+use tenure::types::Index;
 use tenure::types::{RoundId, Term};
 use tenure_fuzz::{Abdication, Act, Near, NearEntry, Peer, Scene, Subject, drive};
 
@@ -25,6 +26,7 @@ fn message(subject: &Subject, sketch: &Sketch) -> Option<Message> {
         round: RoundId(sketch.round),
         campaign_term: Term(sketch.campaign_term.to(term)),
         last: sketch.last.of(subject),
+        configuration: Index(1),
         abdicated: sketch.abdicated.map(|token| token.of(subject)),
     };
     Some(subject.message(sketch.from.id(), term, Body::Vote(request)))

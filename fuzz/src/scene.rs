@@ -117,7 +117,7 @@ impl Subject {
 
     fn read(&mut self) {
         self.reads += 1;
-        self.step(Input::Read(ReadId(self.reads)));
+        self.step(Input::Read(ReadId(self.reads), tenure::core::Consistency::Linearizable));
     }
 }
 

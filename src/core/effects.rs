@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::log::{Entry, Write};
 use crate::message::{AppendEntries, Body, Message, Refusal};
+use crate::time::{Duration, Instant};
 use crate::types::{EntryId, Index, NodeId, Term, WriteSeq};
 
 /// One thing that happened, for [`Core::step`](super::Core::step).
@@ -17,8 +18,13 @@ pub enum Input {
     Deadline,
     /// Append these commands, in order. The answer is in [`Output::proposed`] after the step.
     Propose(Vec<Bytes>),
-    /// Find out up to where a linearizable read must wait. The answer comes in [`Output::reads`], now or later.
-    Read(ReadId),
+    /// Find out up to where a read must wait. The answer comes in [`Output::reads`], now or later.
+    Read(ReadId, Consistency),
+    /// Hand leadership to this voter, or to the fittest one (rule `p09`). The answer comes in [`Output::transfers`], now
+    /// or within an election timeout.
+    Transfer(TransferId, Option<NodeId>),
+    /// The clock jumped or the machine slept (rule `p16`). Leases are earned anew, promises run longer.
+    ClockJumped,
     /// This write and every earlier one is durable.
     Durable(WriteSeq),
     /// The log's device failed: nothing more becomes durable. The group stops.
@@ -39,6 +45,79 @@ pub enum Input {
 /// Names a read; chosen by the caller, unique while the read is waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub struct ReadId(pub u64);
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+#[non_exhaustive]
+pub enum Consistency {
+    /// Everything that was acknowledged anywhere before the read was asked for is seen (dissertation §6.4). Costs the
+    /// leader one round to a quorum, shared by all reads that wait; a follower asks its leader. Needs no clock.
+    #[default]
+    Linearizable,
+    /// As fresh, without asking anybody while the leader holds a lease (rule `p07`); otherwise, or if the group was not
+    /// opened with lease reads, confirmed like [`Linearizable`](Self::Linearizable). Sees the same as long as the rates
+    /// of all clocks are within [`clock_drift_ppm`](crate::config::Timing::clock_drift_ppm).
+    Lease,
+    /// Everything that was acknowledged anywhere longer than this before the read was asked for is seen. Answered by
+    /// this node alone if it has heard enough, which on an idle group takes about three heartbeat intervals; otherwise
+    /// like [`Linearizable`](Self::Linearizable). Compares no clocks.
+    Follower(Duration),
+    /// Whatever this node has applied, however old.
+    Local,
+}
+
+/// Names a transfer of leadership; chosen by the caller, unique while it is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct TransferId(pub u64);
+
+/// A transfer's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransferAnswer {
+    /// Which transfer.
+    pub id: TransferId,
+    /// Who was told to take over: it has the whole log, and it stands at once. Or why this node still leads, or never did.
+    pub result: Result<NodeId, TransferError>,
+}
+
+/// Leadership was not handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// This node does not lead. Ask the leader, if one is known.
+    #[error("not the leader{}", Hint(*leader))]
+    NotLeader {
+        /// The leader this node follows.
+        leader: Option<NodeId>,
+    },
+    /// Another transfer is open. It ends within an election timeout; ask again then.
+    #[error("another transfer is open; it ends within an election timeout")]
+    InProgress,
+    /// The target is no voter of the group. Choose a voter.
+    #[error("{0} is no voter of the group")]
+    NotAVoter(NodeId),
+    /// The target did not catch up and answer within an election timeout. This node leads on; see whether the target is
+    /// up, then ask again.
+    #[error("the target did not catch up within an election timeout; this node leads on")]
+    TimedOut,
+    /// This node stopped leading before the target was ready. Ask the new leader, if that is still wanted.
+    #[error("leadership was lost before the target was ready")]
+    LeadershipLost,
+    /// This group has stopped on this node.
+    #[error("the group has stopped on this node: {0}")]
+    Stopped(Fatal),
+}
+
+/// A lease, as threads beside the core may use it (rule `p07`): load the epoch and `read_index`, *then* look at the
+/// clock, then see that it is before `until` and the epoch still the same; wait until `read_index` is applied; read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// Changes whenever a lease is revoked.
+    pub epoch: u64,
+    /// The commit index.
+    pub read_index: Index,
+    /// The lease ends here, at most an election timeout from now.
+    pub until: Instant,
+}
 
 /// A request for entries that the core no longer has in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +157,8 @@ pub struct Output {
     pub apply: Vec<Entry>,
     /// Reads that are answered.
     pub reads: Vec<ReadAnswer>,
+    /// Transfers of leadership that are answered.
+    pub transfers: Vec<TransferAnswer>,
     /// Entries to read from the log's store; then [`Input::Loaded`].
     pub loads: Vec<Load>,
     /// What an observer wants to know.
@@ -100,6 +181,7 @@ impl Output {
             && self.writes.is_empty()
             && self.apply.is_empty()
             && self.reads.is_empty()
+            && self.transfers.is_empty()
             && self.loads.is_empty()
             && self.events.is_empty()
             && self.proposed.is_none()
@@ -127,6 +209,9 @@ pub enum ProposeError {
         /// The leader this node follows.
         leader: Option<NodeId>,
     },
+    /// Leadership is being handed over, which ends within an election timeout. Propose to the successor, or here again.
+    #[error("leadership is being handed over; propose again shortly")]
+    Transferring,
     /// Too much is waiting to be committed. Try again later, with less at once.
     #[error("overloaded: too many uncommitted entries or bytes; try again later")]
     Overloaded,
@@ -228,8 +313,31 @@ pub enum Event {
         /// The last entry it has now.
         last: Index,
     },
+    /// This node gave up the leadership of its term for good (rule `p09`).
+    Abdicated {
+        /// Who was told to take over.
+        successor: Option<NodeId>,
+        /// Why.
+        why: Abdication,
+    },
+    /// A quorum says that this node was removed from the group: it does not stand any more (rule `p14`).
+    Removed,
     /// The group stopped on this node.
     Stopped(Fatal),
+}
+
+/// Why a leader gave up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum Abdication {
+    /// It was asked to.
+    Transfer,
+    /// No quorum has answered for an election timeout (rule `p10`).
+    QuorumLost,
+    /// Its disk has not completed a write for too long (rule `p11`).
+    DiskStalled,
+    /// Its log or its state machine failed (rule `p11`).
+    Failed,
 }
 
 /// Why a group stopped on this node. It answers nothing any more; other groups and the process go on.
@@ -297,6 +405,18 @@ pub struct Counters {
     pub tails_lost: u64,
     /// Truncations of this node's log.
     pub truncations: u64,
+    /// Times it gave up leadership (rule `p09`).
+    pub abdications: u64,
+    /// Times it campaigned as leader to bring back a peer of a higher term (rule `p12`).
+    pub rescues: u64,
+    /// Rounds asked of a quorum to confirm reads; many reads may share one.
+    pub read_rounds: u64,
+    /// Reads answered by this leader's lease alone.
+    pub lease_reads: u64,
+    /// Reads answered by a follower alone, within their bound on staleness.
+    pub stale_reads: u64,
+    /// Questions of followers for a read index that this leader answered.
+    pub forwarded_reads: u64,
 }
 
 /// The AppendEntries of `term` to `peer` that is the last message to it in the buffer: it has not left yet.

@@ -119,7 +119,13 @@ impl Core {
 
     fn vote_request(&mut self, campaign_term: Term) -> VoteRequest {
         self.next_round = self.next_round.next();
-        VoteRequest { round: self.next_round, campaign_term, last: self.log.last(), abdicated: None }
+        VoteRequest {
+            round: self.next_round,
+            campaign_term,
+            last: self.log.last(),
+            configuration: Index(1),
+            abdicated: None,
+        }
     }
 
     fn ask_voters(&mut self, body: Body, out: &mut Output) {

@@ -27,7 +27,7 @@ impl Core {
             self.adopt_term(now, term, out);
         }
         self.follow(now, from);
-        let AppendEntries { stamp, round, commit, slice } = append;
+        let AppendEntries { stamp, round, commit, slice, .. } = append;
         let echo = Echo { stamp, round, term };
         match self.take_slice(from, slice, out) {
             Ok(outcome) => {
@@ -170,7 +170,15 @@ impl Core {
     fn answer_append(&mut self, to: NodeId, echo: Echo, outcome: AppendOutcome, out: &mut Output) {
         let promise_ms = if outcome == AppendOutcome::OldTerm { 0 } else { self.promise_ms() };
         let Echo { stamp, round, term } = echo;
-        let response = AppendResponse { stamp, round, request_term: term, promise_ms, outcome };
+        let response = AppendResponse {
+            stamp,
+            round,
+            request_term: term,
+            promise_ms,
+            sent: Instant::ZERO,
+            priority: self.config.priority,
+            outcome,
+        };
         self.send(to, Body::AppendResponse(response), out);
     }
 }

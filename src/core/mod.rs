@@ -29,8 +29,8 @@ mod role;
 mod round;
 
 pub use effects::{
-    Counters, Event, Fatal, Input, Load, LoadPurpose, Output, ProposeError, Proposed, ReadAnswer, ReadError, ReadId,
-    RoleKind,
+    Abdication, Consistency, Counters, Event, Fatal, Input, Lease, Load, LoadPurpose, Output, ProposeError, Proposed,
+    ReadAnswer, ReadError, ReadId, RoleKind, TransferAnswer, TransferError, TransferId,
 };
 pub use invariants::Violation;
 
@@ -237,7 +237,8 @@ impl Core {
             Input::Received(message) => self.receive(now, message, out),
             Input::Deadline => self.deadline(now, out),
             Input::Propose(commands) => self.propose(now, commands, out),
-            Input::Read(id) => self.read(now, id, out),
+            Input::Read(id, _) => self.read(now, id, out),
+            Input::Transfer(..) | Input::ClockJumped => {}
             Input::Durable(seq) => self.durable(now, seq, out),
             Input::WriteFailed => self.stop(Fatal::LogFailed, out),
             Input::ApplyFailed => self.stop(Fatal::StateMachineFailed, out),
@@ -311,6 +312,7 @@ impl Core {
             Body::PreVoteResponse(answer) => self.on_pre_vote_response(now, &message, answer, out),
             Body::VoteResponse(answer) => self.on_vote_response(now, &message, answer, out),
             Body::AppendResponse(answer) => self.on_append_response(now, &message, answer, out),
+            Body::Abdicate(_) | Body::ReadIndex(_) | Body::ReadIndexResponse(_) => {}
         }
     }
 
@@ -422,7 +424,7 @@ fn makes_sense(message: &Message) -> bool {
             Body::PreVote(request) => request.campaign_term == message.term.next() && request.last.term <= message.term,
             Body::Vote(request) => request.campaign_term == message.term && request.last.term < message.term,
             Body::AppendEntries(append) => message.term > Term::ZERO && append.slice.last().term <= message.term,
-            Body::PreVoteResponse(_) | Body::VoteResponse(_) | Body::AppendResponse(_) => true,
+            _ => true,
         }
 }
 
@@ -432,7 +434,7 @@ fn refuse_stopped(fatal: Fatal, input: Input, out: &mut Output) {
             let refused = Some(ProposeError::Stopped(fatal));
             out.proposed = Some(Proposed { first: EntryId::ZERO, accepted: 0, refused });
         }
-        Input::Read(id) => out.reads.push(ReadAnswer { id, result: Err(ReadError::Stopped(fatal)) }),
+        Input::Read(id, _) => out.reads.push(ReadAnswer { id, result: Err(ReadError::Stopped(fatal)) }),
         _ => {}
     }
 }

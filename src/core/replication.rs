@@ -189,7 +189,14 @@ impl Core {
             None => slice,
         };
         progress.sent(sent, now);
-        let body = Body::AppendEntries(AppendEntries { stamp: now, round: leader.round, commit, slice });
+        let body = Body::AppendEntries(AppendEntries {
+            stamp: now,
+            round: leader.round,
+            commit,
+            rank: None,
+            fresh: None,
+            slice,
+        });
         self.send(peer, body, out);
     }
 

@@ -91,11 +91,16 @@ impl Round {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{EntryId, RoundId};
+    use crate::types::{EntryId, Index, RoundId};
 
     fn round() -> Round {
-        let request =
-            VoteRequest { round: RoundId(1), campaign_term: Term(2), last: EntryId::new(1, 1), abdicated: None };
+        let request = VoteRequest {
+            round: RoundId(1),
+            campaign_term: Term(2),
+            last: EntryId::new(1, 1),
+            configuration: Index(1),
+            abdicated: None,
+        };
         Round::new(request, Term(1))
     }
 

@@ -293,7 +293,7 @@ impl Shard {
             return effects.answer(Answer::Read(reply, Err(ReadError::ShutDown)));
         };
         let id = hosted.await_read(reply);
-        self.step(now, group, Input::Read(id));
+        self.step(now, group, Input::Read(id, crate::core::Consistency::Linearizable));
     }
 
     fn expire(&mut self, now: &mut dyn FnMut() -> Instant) {

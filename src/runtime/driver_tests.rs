@@ -178,6 +178,8 @@ fn agreeing(request: Message) -> Message {
             round: append.round,
             request_term: request.term,
             promise_ms: 0,
+            sent: Instant::ZERO,
+            priority: crate::config::Priority::Normal,
             outcome: AppendOutcome::Accepted { matched: append.slice.last().index },
         }),
         other => other.clone(),

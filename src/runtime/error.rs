@@ -17,6 +17,9 @@ pub enum ProposalError {
         /// The leader this node follows.
         leader: Option<NodeId>,
     },
+    /// Leadership is being handed over, which ends within an election timeout. Propose to the successor, or here again.
+    #[error("leadership is being handed over; propose again shortly")]
+    Transferring,
     /// Too much is waiting here. Propose again later, with less at once.
     #[error("overloaded: too many commands are waiting; propose again later")]
     Overloaded,
@@ -59,6 +62,7 @@ impl From<ProposeError> for ProposalError {
         match error {
             ProposeError::NotLeader { leader } => Self::NotLeader { leader },
             ProposeError::Overloaded => Self::Overloaded,
+            ProposeError::Transferring => Self::Transferring,
             ProposeError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
             ProposeError::Stopped(fatal) => Self::Stopped(fatal),
         }

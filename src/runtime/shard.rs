@@ -223,6 +223,10 @@ impl Entrance {
                 warn!(logger, "the disk of a peer lost acknowledged entries";
                     "group" => group, "peer" => %peer, "acknowledged" => %matched, "has" => %last);
             }
+            Event::Abdicated { successor, why } => {
+                info!(logger, "gave up leadership"; "group" => group, "successor" => ?successor, "why" => ?why);
+            }
+            Event::Removed => warn!(logger, "removed from the group"; "group" => group),
             Event::Stopped(fatal) => {
                 crit!(logger, "the group stopped on this node"; "group" => group, "reason" => %fatal);
             }

@@ -138,6 +138,7 @@ fn put_message(message: &Message, out: &mut Vec<u8>) {
         Body::AppendResponse(response) => {
             (put(&AppendResponseControl::new(envelope, response), out, kind::APPEND_RESPONSE), None)
         }
+        Body::Abdicate(_) | Body::ReadIndex(_) | Body::ReadIndexResponse(_) => (0, None),
     };
     let control = out.len() - start - RECORD_BYTES;
     put_entries(entries.unwrap_or_default(), out);

@@ -209,6 +209,7 @@ impl VoteRequestControl {
             round: RoundId(self.round),
             campaign_term: Term(self.campaign_term),
             last: EntryId::new(self.last_index, self.last_term),
+            configuration: Index(1),
             abdicated: self
                 .abdicated
                 .as_ref()
@@ -242,6 +243,7 @@ impl VoteResponseControl {
                 control.verdict = verdict::ALREADY_VOTED;
                 control.voted_for = other.0;
             }
+            Verdict::Refused(Refusal::Removed { .. } | Refusal::CannotVote) => {}
             Verdict::Refused(Refusal::LogBehind { last }) => {
                 control.verdict = verdict::LOG_BEHIND;
                 control.last_index = last.index.0;
@@ -306,6 +308,8 @@ impl AppendEntriesControl {
             stamp: Instant::from_nanos(self.stamp),
             round: RoundId(self.round),
             commit: Index(self.commit),
+            rank: None,
+            fresh: None,
             slice,
         }
     }
@@ -359,6 +363,8 @@ impl AppendResponseControl {
             round: RoundId(self.round),
             request_term: Term(self.request_term),
             promise_ms: self.promise_ms,
+            sent: Instant::ZERO,
+            priority: crate::config::Priority::Normal,
             outcome,
         }))
     }

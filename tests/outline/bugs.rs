@@ -5,7 +5,13 @@ use super::*;
 #[test]
 fn b03_a_grant_echoes_the_term_it_was_asked_for() {
     let mut lone = Lone::with_log(4, &[]);
-    let request = VoteRequest { round: RoundId(3), campaign_term: Term(9), last: EntryId::new(9, 8), abdicated: None };
+    let request = VoteRequest {
+        round: RoundId(3),
+        campaign_term: Term(9),
+        last: EntryId::new(9, 8),
+        configuration: Index(1),
+        abdicated: None,
+    };
     let sent = lone.receive(2, 8, Body::PreVote(request));
     let [message] = &sent[..] else { panic!("{sent:?}") };
     let Body::PreVoteResponse(response) = message.body else { panic!("{sent:?}") };
@@ -90,12 +96,14 @@ fn b80_no_message_from_outside_stops_or_panics_a_core() {
             round: RoundId(0),
             campaign_term: Term(u64::MAX),
             last: EntryId::ZERO,
+            configuration: Index(1),
             abdicated: None,
         }),
         Body::PreVote(VoteRequest {
             round: RoundId(0),
             campaign_term: Term(u64::MAX),
             last: EntryId::ZERO,
+            configuration: Index(1),
             abdicated: None,
         }),
     ] {
@@ -111,7 +119,7 @@ fn b80_no_message_from_outside_stops_or_panics_a_core() {
 fn l19_a_term_that_no_cluster_reaches_is_nonsense() {
     let mut lone = Lone::of(3);
     let (round, campaign_term) = (RoundId(1), Term(u64::MAX));
-    let request = VoteRequest { round, campaign_term, last: FOUNDED, abdicated: None };
+    let request = VoteRequest { round, campaign_term, last: FOUNDED, configuration: Index(1), abdicated: None };
     assert!(lone.receive(2, u64::MAX, Body::Vote(request)).is_empty());
     lone.append_from(2, u64::MAX, FOUNDED, vec![], 0);
     assert_eq!((lone.term(), lone.vote(), lone.core.status().counters.misdirected), (1, None, 2));
@@ -193,6 +201,8 @@ fn b46_a_read_of_the_log_that_nobody_waits_for_may_fail() {
         round: append.round,
         request_term: term,
         promise_ms: 0,
+        sent: Instant::ZERO,
+        priority: Priority::Normal,
         outcome: AppendOutcome::Accepted { matched: Index(2) },
     };
     let body = Body::AppendResponse(response);
@@ -256,7 +266,8 @@ fn b39_empty_commands_are_handed_out_in_bounded_portions() {
         .map(|index| Entry { id: EntryId::new(index, 1), kind: EntryKind::Command, payload: Default::default() })
         .collect();
     let slice = LogSlice::new(FOUNDED, entries).unwrap();
-    let append = AppendEntries { stamp: lone.now, round: RoundId(1), commit: Index(500), slice };
+    let append =
+        AppendEntries { stamp: lone.now, round: RoundId(1), commit: Index(500), rank: None, fresh: None, slice };
     let message =
         Message { group: GROUP, from: NodeId(2), to: NodeId(1), term: Term(1), body: Body::AppendEntries(append) };
     let mut out = Output::new();
@@ -269,3 +280,4 @@ fn b39_empty_commands_are_handed_out_in_bounded_portions() {
         lone.core.step(lone.now, Input::Applied(last), &mut out);
     }
 }
+use tenure::config::Priority;

@@ -72,7 +72,8 @@ fn p03_an_abdication_of_the_promised_leader_frees() {
         let mut lone = Lone::of(3);
         lone.append_from(2, 4, FOUNDED, vec![], 0);
         let (round, last) = (RoundId(1), FOUNDED);
-        let request = VoteRequest { round, campaign_term: Term(5), last, abdicated: Some(token) };
+        let request =
+            VoteRequest { round, campaign_term: Term(5), last, configuration: Index(1), abdicated: Some(token) };
         let sent = lone.receive(3, 5, Body::Vote(request));
         vote_verdicts(&sent)[0].2 == Verdict::Granted
     };

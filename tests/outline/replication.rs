@@ -167,12 +167,29 @@ fn r08_nonsense_is_counted_not_believed() {
     lone.receive(
         1,
         5,
-        Body::Vote(VoteRequest { round: RoundId(1), campaign_term: Term(5), last: FOUNDED, abdicated: None }),
+        Body::Vote(VoteRequest {
+            round: RoundId(1),
+            campaign_term: Term(5),
+            last: FOUNDED,
+            configuration: Index(1),
+            abdicated: None,
+        }),
     );
-    let future_log =
-        VoteRequest { round: RoundId(1), campaign_term: Term(5), last: EntryId::new(9, 5), abdicated: None };
+    let future_log = VoteRequest {
+        round: RoundId(1),
+        campaign_term: Term(5),
+        last: EntryId::new(9, 5),
+        configuration: Index(1),
+        abdicated: None,
+    };
     lone.receive(2, 5, Body::Vote(future_log));
-    let other_term = VoteRequest { round: RoundId(1), campaign_term: Term(9), last: FOUNDED, abdicated: None };
+    let other_term = VoteRequest {
+        round: RoundId(1),
+        campaign_term: Term(9),
+        last: FOUNDED,
+        configuration: Index(1),
+        abdicated: None,
+    };
     lone.receive(2, 5, Body::Vote(other_term));
     lone.append_from(2, 5, FOUNDED, vec![command(2, 6)], 0);
     assert_eq!(lone.core.status().counters.misdirected, 4);

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use tenure::config::CoreConfig;
-use tenure::core::{Core, Event, Input, Output, Proposed, ReadAnswer, ReadId, RoleKind};
+use tenure::config::Priority;
+use tenure::core::{Consistency, Core, Event, Input, Output, Proposed, ReadAnswer, ReadId, RoleKind};
 use tenure::log::{Entry, EntryKind, HardState, LogSlice};
 use tenure::message::{
     AppendEntries, AppendOutcome, AppendResponse, Body, Message, Verdict, VoteRequest, VoteResponse,
@@ -196,7 +197,7 @@ impl Lone {
     }
 
     pub fn read(&mut self, id: u64) -> Vec<Message> {
-        self.step(Input::Read(ReadId(id)))
+        self.step(Input::Read(ReadId(id), Consistency::Linearizable))
     }
 
     // ---- messages from others --------------------------------------------------------------------------------------
@@ -208,7 +209,13 @@ impl Lone {
 
     /// A pre-vote of `from`, whose term is `term`.
     pub fn pre_vote_from(&mut self, from: u64, term: u64, last: EntryId) -> Verdict {
-        let request = VoteRequest { round: RoundId(77), campaign_term: Term(term + 1), last, abdicated: None };
+        let request = VoteRequest {
+            round: RoundId(77),
+            campaign_term: Term(term + 1),
+            last,
+            configuration: Index(1),
+            abdicated: None,
+        };
         let sent = self.receive(from, term, Body::PreVote(request));
         match sent.last().map(|message| &message.body) {
             Some(Body::PreVoteResponse(response)) => response.verdict,
@@ -217,7 +224,13 @@ impl Lone {
     }
 
     pub fn vote_from(&mut self, from: u64, term: u64, last: EntryId) -> Vec<Message> {
-        let request = VoteRequest { round: RoundId(77), campaign_term: Term(term), last, abdicated: None };
+        let request = VoteRequest {
+            round: RoundId(77),
+            campaign_term: Term(term),
+            last,
+            configuration: Index(1),
+            abdicated: None,
+        };
         self.receive(from, term, Body::Vote(request))
     }
 
@@ -232,7 +245,7 @@ impl Lone {
         let slice = LogSlice::new(prev, entries).unwrap();
         // A stamp is opaque to its receiver.
         let stamp = Instant::from_nanos(self.now.as_nanos() * 3);
-        let append = AppendEntries { stamp, round: RoundId(5), commit: Index(commit), slice };
+        let append = AppendEntries { stamp, round: RoundId(5), commit: Index(commit), rank: None, fresh: None, slice };
         self.receive(from, term, Body::AppendEntries(append))
     }
 
@@ -286,6 +299,8 @@ impl Lone {
             round: append.round,
             request_term: term,
             promise_ms: E as u32,
+            sent: Instant::ZERO,
+            priority: Priority::Normal,
             outcome,
         };
         self.receive(peer, term.0, Body::AppendResponse(response))

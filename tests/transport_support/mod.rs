@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant as Clock};
 
 use bytes::Bytes;
+use tenure::config::Priority;
 use tenure::log::{Entry, EntryKind, LogSlice};
 use tenure::message::{
     Abdicated, AppendEntries, AppendOutcome, AppendResponse, Body, Message, Refusal, Verdict, VoteRequest, VoteResponse,
@@ -196,6 +197,7 @@ pub fn numbered(from: u64, to: u64, group: u64, number: u64) -> Message {
         round: RoundId(number),
         campaign_term: Term(1),
         last: EntryId::ZERO,
+        configuration: Index(1),
         abdicated: None,
     });
     Message { group: GroupId(group), from: NodeId(from), to: NodeId(to), term: Term(1), body }
@@ -217,6 +219,8 @@ pub fn append(from: u64, to: u64, index: u64, bytes: usize) -> Message {
         stamp: Instant::from_nanos(index),
         round: RoundId(0),
         commit: Index(0),
+        rank: None,
+        fresh: None,
         slice: LogSlice::new(prev, vec![entry]).unwrap(),
     });
     Message { group: GroupId(1), from: NodeId(from), to: NodeId(to), term: Term(1), body }
@@ -228,6 +232,7 @@ pub fn every_kind(from: u64, to: u64) -> Vec<Message> {
         round: RoundId(9),
         campaign_term: Term(4),
         last: EntryId::new(7, 3),
+        configuration: Index(1),
         abdicated: Some(Abdicated { leader: NodeId(3), term: Term(3) }),
     };
     let response = VoteResponse { round: RoundId(9), campaign_term: Term(4), verdict: Verdict::Granted };
@@ -237,6 +242,8 @@ pub fn every_kind(from: u64, to: u64) -> Vec<Message> {
         round: RoundId(4),
         request_term: Term(3),
         promise_ms: 1000,
+        sent: Instant::ZERO,
+        priority: Priority::Normal,
         outcome: AppendOutcome::Accepted { matched: Index(7) },
     };
     let envelope = append(from, to, 8, 100);
