@@ -22,6 +22,7 @@ impl Core {
                     return out.transfers.push(TransferAnswer { id, result: Ok(target) });
                 }
                 Some(target) if !self.configuration().is_voter(target) => Some(TransferError::NotAVoter(target)),
+                None if self.configuration().is_sole_voter(self.config.id) => Some(TransferError::NoOtherVoter),
                 _ if leader.transfer.is_some() => Some(TransferError::InProgress),
                 _ => None,
             },
