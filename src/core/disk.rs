@@ -192,7 +192,10 @@ fn push_joining_answers(messages: &mut Vec<Message>, message: Message) {
         && let Body::AppendResponse(old) = &mut unsent.body
         && let AppendOutcome::Accepted { matched } = &mut old.outcome
         && old.request_term == new.request_term
+        // A promise must not be stretched by an answer that gives none (rule `p09`).
+        && old.promise_ms == new.promise_ms
     {
+        old.sent = new.sent;
         *matched = new_match.max(*matched);
         old.stamp = old.stamp.max(new.stamp);
         old.round = old.round.max(new.round);

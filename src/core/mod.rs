@@ -282,6 +282,7 @@ impl Core {
             return refuse_stopped(fatal, input, out);
         }
         self.forget_longer_promises(now, out);
+        let at_deadline = matches!(input, Input::Deadline);
         match input {
             Input::Received(message) => self.receive(now, message, out),
             Input::Deadline => self.deadline(now, out),
@@ -299,6 +300,7 @@ impl Core {
         self.disk.note_time(now);
         self.renew_lease(now);
         self.report_role(now, out);
+        debug_assert!(!at_deadline || self.next_deadline().is_none_or(|next| next > now), "a timer that fired is over");
         #[cfg(debug_assertions)]
         if let Err(violation) = self.check_invariants() {
             debug_assert!(false, "{violation}: {self:#?}");
@@ -461,6 +463,7 @@ impl Core {
     /// Fail-stop of this group on this node (row `o20`).
     fn stop(&mut self, fatal: Fatal, out: &mut Output) {
         self.refuse_reads(ReadError::Stopped(fatal), out);
+        self.give_up_transfer(TransferError::Stopped(fatal), out);
         self.stopped = Some(fatal);
         out.events.push(Event::Stopped(fatal));
     }

@@ -124,6 +124,9 @@ pub enum TransferError {
     /// The target is no voter of the group. Choose a voter.
     #[error("{0} is no voter of the group")]
     NotAVoter(NodeId),
+    /// There is no other voter.
+    #[error("there is no other voter to hand over to")]
+    NoOtherVoter,
     /// The target did not catch up and answer within an election timeout. This node leads on and takes proposals; see
     /// whether the target is up, then ask again.
     #[error("the target did not catch up within an election timeout; this node leads on")]
@@ -148,6 +151,7 @@ impl From<core::TransferError> for TransferError {
             core::TransferError::NotLeader { leader } => Self::NotLeader { leader },
             core::TransferError::InProgress => Self::InProgress,
             core::TransferError::NotAVoter(node) => Self::NotAVoter(node),
+            core::TransferError::NoOtherVoter => Self::NoOtherVoter,
             core::TransferError::TimedOut => Self::TimedOut,
             core::TransferError::LeadershipLost => Self::LeadershipLost,
             core::TransferError::Stopped(fatal) => Self::Stopped(fatal),
