@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kv_support::{Cluster, LIMIT, free_ports, program, refusal, run};
-use redis::{Commands as _, Connection};
+use redis::{Commands as _, Connection, RedisResult};
 
 #[test]
 fn clients_are_served_through_the_death_of_one_and_of_all() {

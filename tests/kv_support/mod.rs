@@ -1,7 +1,7 @@
 //! Three processes of the example `kv`, for tests.
 
 // Each test uses some of it.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::fs::{self, File};
 use std::net::TcpListener;
