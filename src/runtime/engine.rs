@@ -241,3 +241,7 @@ impl Engine {
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "engine_lease_tests.rs"]
+mod lease_tests;
