@@ -81,15 +81,25 @@ fn reader(cluster: &Cluster, register: &Arc<Register>, at: usize) -> JoinHandle<
     })
 }
 
-/// A question on its way, on a connection of its own: it can be asked of a process that is stopped, too.
+/// A connection. A question can be on its way to a process that is stopped, too.
 struct Asked(BufReader<TcpStream>);
 
 impl Asked {
-    fn ask(port: u16, line: &str) -> Option<Self> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    fn connect(port: u16) -> Option<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_nodelay(true).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        stream.write_all(format!("{line}\r\n").as_bytes()).ok()?;
         Some(Self(BufReader::new(stream)))
+    }
+
+    fn ask(port: u16, line: &str) -> Option<Self> {
+        let mut asked = Self::connect(port)?;
+        asked.say(line)?;
+        Some(asked)
+    }
+
+    fn say(&mut self, line: &str) -> Option<()> {
+        self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).ok()
     }
 
     fn answer(&mut self) -> Option<String> {
@@ -120,16 +130,19 @@ fn p07_a_leader_that_was_stopped_for_longer_than_its_lease_never_answers_a_stale
     let mut threads = vec![writer(&cluster, &register)];
     threads.extend((0..3).map(|at| reader(&cluster, &register, at)));
     let mut late = 0;
-    for _ in 0..4 {
+    for _ in 0..5 {
         let leader = cluster.leader();
+        // The server knows these connections already: it needs nothing but a look at the socket to answer.
+        let mut connections: Vec<_> = (0..16).filter_map(|_| Asked::ask(cluster.ports[leader], "PING")).collect();
+        connections.iter_mut().for_each(|connection| assert_eq!(connection.answer().as_deref(), Some("+PONG")));
         let process = Pid::from_child(cluster.nodes[leader].as_ref().unwrap());
         kill_process(process, Signal::STOP).unwrap();
         thread::sleep(E * 3);
         // Asked of the stopped process, when its successor has long been writing.
         let floor = register.known();
-        let asked: Vec<_> = (0..20).filter_map(|_| Asked::ask(cluster.ports[leader], "GET r")).collect();
+        connections.iter_mut().for_each(|connection| connection.say("GET r").unwrap());
         kill_process(process, Signal::CONT).unwrap();
-        for mut asked in asked {
+        for mut asked in connections {
             if let Some(value) = asked.bulk() {
                 register.saw(floor, value, leader);
                 late += 1;

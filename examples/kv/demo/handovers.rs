@@ -6,8 +6,11 @@ use super::cluster::Cluster;
 use super::load::Load;
 use super::{ELECTION_LIMIT, Failed, Interrupted};
 
-/// How long clients are watched from each hand-over on, and how long they are left alone before the next.
-const WINDOW: Duration = Duration::from_millis(600);
+/// How long clients are watched from each hand-over on.
+const WINDOW: Duration = Duration::from_millis(300);
+
+/// How long they are left alone before the next.
+const REST: Duration = Duration::from_millis(200);
 
 /// A way to make the leader go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ impl Handovers {
         match self.watching {
             Some((until, way)) if now >= until => {
                 self.watching = None;
-                self.next = now + WINDOW;
+                self.next = now + REST;
                 self.pauses.push(load.pauses()?);
                 if way == Way::Stop {
                     cluster.start()?;
