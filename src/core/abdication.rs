@@ -117,6 +117,9 @@ impl Core {
     /// earliest. This node always counts, so a lone voter never does.
     fn quorum_deadline(&self) -> Option<Instant> {
         let Role::Leader(leader) = &self.role else { return None };
+        if self.configuration().is_sole_voter(self.config.id) {
+            return None;
+        }
         let heard = self.configuration().reached(|voter| match leader.peers.get(&voter) {
             Some(peer) => peer.contact.answered_at,
             None => Some(Instant::from_nanos(u64::MAX)),
@@ -171,7 +174,8 @@ impl Core {
             .running_promise(now)
             .is_some_and(|promise| promise.term != term || promise.leader.is_some_and(|leader| leader != from));
         let another_leads = self.leader.is_some_and(|leader| leader != from);
-        if term != self.hard_state.term || bound_otherwise || another_leads {
+        let known = self.has_abdicated(from, term);
+        if term != self.hard_state.term || bound_otherwise || another_leads || known {
             self.counters.stale_answers += 1;
             return;
         }

@@ -176,7 +176,7 @@ impl Core {
         let slice = match self.log.term_at(prev).map(|term| LogSlice::new(EntryId { term, index: prev }, entries)) {
             Some(Ok(slice)) => slice,
             // What came back from the disk is not what was written there.
-            _ => return self.stop(Fatal::LogFailed, out),
+            _ => return self.abdicate_and_stop(now, Fatal::LogFailed, out),
         };
         let (term, commit, rank) = (self.hard_state.term, self.commit, self.rank_of(peer));
         let Role::Leader(leader) = &mut self.role else { return };
@@ -315,6 +315,9 @@ impl Core {
             && let Role::Leader(leader) = &mut self.role
         {
             leader.peers.values_mut().for_each(|peer| peer.contact.confirmed(confirmed));
+        }
+        if let Some(progress) = self.progress_mut(from) {
+            progress.contact.await_confirmation(now, answer.sent);
         }
     }
 
