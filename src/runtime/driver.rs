@@ -15,10 +15,10 @@ use super::error::{Interruption, ProposalError, ReadError, TransferError};
 use super::hosted::Hosted;
 use super::reply::{Answer, ReadReply, Reply, TransferReply};
 use crate::config::CoreConfig;
-use crate::core::{Consistency, Event, Input, Lease, Load, Restored, StartError};
+use crate::core::{Consistency, Event, Input, Lease, Load, NoLeader, Restored, StartError};
 use crate::log::{Entry, Write};
 use crate::message::Message;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{GroupId, Index, NodeId, WriteSeq};
 
 pub use super::hosted::GroupStatus;
@@ -128,6 +128,21 @@ pub trait Effects {
     /// Something an observer wants to know. After [`Event::Stopped`] nothing more is handed to the group's state
     /// machine: reads that wait for more are to be refused.
     fn event(&mut self, group: GroupId, event: Event);
+
+    /// The group knows no leader: told whenever a round is lost, and once when that has lasted for long. For people; does
+    /// nothing unless it is overridden.
+    fn leaderless(&mut self, _group: GroupId, _how: Leaderless) {}
+}
+
+/// A group that knows no leader, as far as this node can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaderless {
+    /// For how long.
+    pub lasting: Duration,
+    /// Whether that is ten election timeouts or more, and is said for the first time.
+    pub long: bool,
+    /// Why.
+    pub why: NoLeader,
 }
 
 /// What a shard has done so far.
@@ -280,6 +295,12 @@ impl Shard {
     #[must_use]
     pub fn ids(&self) -> Vec<GroupId> {
         self.groups.keys().copied().collect()
+    }
+
+    /// The groups that this node leads, in order.
+    #[must_use]
+    pub fn led(&self) -> Vec<GroupId> {
+        self.groups.iter().filter(|(_, hosted)| hosted.leads()).map(|(group, _)| *group).collect()
     }
 
     /// What is known of a group; `None` if it is not open.

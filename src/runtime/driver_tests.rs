@@ -18,6 +18,7 @@ struct Kept {
     writes: Vec<(GroupId, Write)>,
     applies: Vec<(GroupId, Vec<Committed>)>,
     leases: BTreeMap<GroupId, Lease>,
+    leaderless: Vec<Leaderless>,
     /// What was wanted, in order.
     calls: Vec<Call>,
 }
@@ -64,6 +65,9 @@ impl Effects for Kept {
         answer.give();
     }
     fn event(&mut self, _group: GroupId, _event: Event) {}
+    fn leaderless(&mut self, _group: GroupId, how: Leaderless) {
+        self.leaderless.push(how);
+    }
 }
 
 /// One node's shard, its effects, and a clock that moves by a nanosecond whenever it is read.
@@ -468,4 +472,26 @@ fn p11_what_is_committed_is_answered_although_leadership_was_lost() {
     bench.finish();
     assert!(answered(committed).unwrap().is_ok());
     assert_eq!(bench.shard.counters().unknown, 1);
+}
+
+/// A group without a leader says why after each lost round, and once that it has lasted for long; the same again after
+/// the next leader is gone.
+#[test]
+fn a_group_without_a_leader_says_why_and_warns_once() {
+    let mut bench = Bench::new(1, [1, 2, 3]);
+    bench.sync();
+    for _ in 0..2 {
+        bench.kept.leaderless.clear();
+        bench.pass(Duration::from_secs(30), &[]);
+        let told = &bench.kept.leaderless;
+        assert!(told.len() > 5, "{told:?}");
+        assert_eq!(told.iter().filter(|how| how.long).count(), 1);
+        let warning = told.iter().find(|how| how.long).unwrap();
+        assert!((10..13).contains(&warning.lasting.as_secs()), "{warning:?}");
+        assert!(warning.why.to_string().contains("n2 silent"), "{}", warning.why);
+        bench.elect_by(&[2, 3]);
+        bench.kept.leaderless.clear();
+        bench.pass(Duration::from_millis(900), &[]);
+        assert_eq!(bench.kept.leaderless, []);
+    }
 }

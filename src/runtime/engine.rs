@@ -57,10 +57,10 @@ impl Settings {
 
 pub(super) struct Engine {
     settings: Settings,
-    entrance: Arc<Entrance>,
+    pub(super) entrance: Arc<Entrance>,
     persist: Arc<Persist>,
     loads: Arc<LoadQueue>,
-    transport: Arc<dyn Transport>,
+    pub(super) transport: Arc<dyn Transport>,
     threads: Threads,
     /// Every group opened here, for its counters.
     annexes: Mutex<Vec<Arc<Annex>>>,
@@ -183,6 +183,10 @@ impl Engine {
         Ok(Group::new(group, self.entrance.clone(), annex))
     }
 
+    pub(super) fn logger(&self) -> &Logger {
+        &self.settings.logger
+    }
+
     pub(super) fn metrics(&self) -> NodeMetrics {
         let (mut apply, mut reads) = (ApplyCounters::default(), ReadCounters::default());
         for annex in self.annexes.lock().iter() {
@@ -198,6 +202,15 @@ impl Engine {
             reads,
             transport: self.transport.stats(),
         }
+    }
+
+    /// Hands over what this node leads, for an election timeout at most, then shuts down.
+    pub(super) fn leave(&self, timeout: Duration) -> Result<(), ShutdownError> {
+        let watch = Stopwatch::now();
+        let patience = self.settings.timing.promise().min(timeout);
+        self.hand_over(patience);
+        self.empty_transport(patience.saturating_sub(watch.elapsed()));
+        self.shutdown(timeout.saturating_sub(watch.elapsed()))
     }
 
     /// Ends everything: no client gets in, the network is left, whoever waits is told, what was handed to the log is
@@ -228,3 +241,7 @@ impl Engine {
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "engine_lease_tests.rs"]
+mod lease_tests;

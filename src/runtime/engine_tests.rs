@@ -3,26 +3,28 @@
 use super::*;
 use crate::core::Fatal;
 use crate::log::Write;
-use crate::runtime::{Consistency, Interruption, Outcome, ProposalError, ReadError, ReadTicket, Ticket};
+use crate::runtime::{
+    Consistency, Interruption, Outcome, ProposalError, ReadError, ReadTicket, Ticket, TransferError, TransferTicket,
+};
 use crate::state_machine::{ApplyError, Command};
 use crate::sync::channel;
 use crate::transport::{ChannelNetwork, TransportStats};
 use bytes::Bytes;
 use std::convert::Infallible;
 
-const GROUP: GroupId = GroupId(1);
-const LONG: Duration = Duration::from_secs(20);
+pub(super) const GROUP: GroupId = GroupId(1);
+pub(super) const LONG: Duration = Duration::from_secs(20);
 
 /// A log in memory that can be told to wait or to fail.
 #[derive(Clone, Default)]
-struct Memory(Arc<MemoryState>);
+pub(super) struct Memory(pub(super) Arc<MemoryState>);
 
 #[derive(Default)]
-struct MemoryState {
-    broken: Mutex<bool>,
+pub(super) struct MemoryState {
+    pub(super) broken: Mutex<bool>,
     /// Holding it stops the disk.
-    stalled: Mutex<()>,
-    floors: Mutex<u64>,
+    pub(super) stalled: Mutex<()>,
+    pub(super) floors: Mutex<u64>,
 }
 
 impl Device for Memory {
@@ -44,10 +46,10 @@ impl Device for Memory {
 }
 
 /// Counts what it applied; does what the command says.
-struct Counting {
-    applied: u64,
+pub(super) struct Counting {
+    pub(super) applied: u64,
     /// Blocks at the command "block" until it hears something or is let go.
-    gate: channel::Receiver<()>,
+    pub(super) gate: channel::Receiver<()>,
 }
 
 impl StateMachine for Counting {
@@ -71,7 +73,7 @@ impl StateMachine for Counting {
 }
 
 /// Waiting that fails the test instead of hanging it.
-trait WaitLong {
+pub(super) trait WaitLong {
     type Answer;
     fn wait_long(self) -> Self::Answer;
 }
@@ -90,8 +92,15 @@ impl WaitLong for ReadTicket {
     }
 }
 
+impl WaitLong for TransferTicket {
+    type Answer = Result<NodeId, TransferError>;
+    fn wait_long(self) -> Self::Answer {
+        self.wait_timeout(LONG).unwrap_or_else(|_| panic!("a transfer was never answered"))
+    }
+}
+
 impl Engine {
-    fn found_group<S: StateMachine>(
+    pub(super) fn found_group<S: StateMachine>(
         &self,
         group: GroupId,
         configuration: Configuration,
@@ -102,14 +111,14 @@ impl Engine {
     }
 }
 
-struct Alone {
-    engine: Engine,
-    group: Group<u64>,
-    disk: Memory,
-    gate: channel::Sender<()>,
+pub(super) struct Alone {
+    pub(super) engine: Engine,
+    pub(super) group: Group<u64>,
+    pub(super) disk: Memory,
+    pub(super) gate: channel::Sender<()>,
 }
 
-fn settings(id: u64) -> Settings {
+pub(super) fn settings(id: u64) -> Settings {
     Settings {
         id: NodeId(id),
         timing: Timing::from_election_timeout(Duration::from_millis(50)),
@@ -122,14 +131,14 @@ fn settings(id: u64) -> Settings {
     }
 }
 
-fn start(settings: Settings, network: &ChannelNetwork) -> (Engine, Memory) {
+pub(super) fn start(settings: Settings, network: &ChannelNetwork) -> (Engine, Memory) {
     let (disk, id) = (Memory::default(), settings.id);
     let nothing_to_load = |_: GroupId, _: &Load| -> Result<Option<Vec<Entry>>, &str> { Err("everything is cached") };
     let connect = |inbound| -> Result<Arc<dyn Transport>, EngineError> { Ok(Arc::new(network.join(id, inbound))) };
     (Engine::start(settings, disk.clone(), nothing_to_load, connect).unwrap(), disk)
 }
 
-fn alone_with(settings: Settings) -> Alone {
+pub(super) fn alone_with(settings: Settings) -> Alone {
     let (engine, disk) = start(settings, &ChannelNetwork::new());
     let (gate, wait) = channel::unbounded();
     let machine = Counting { applied: 0, gate: wait };
@@ -139,8 +148,31 @@ fn alone_with(settings: Settings) -> Alone {
     alone
 }
 
-fn alone() -> Alone {
+pub(super) fn alone() -> Alone {
     alone_with(settings(1))
+}
+
+/// Nodes 1 to 3 of one group, each over a log in memory.
+pub(super) fn three(network: &ChannelNetwork, settings: impl Fn(u64) -> Settings) -> Vec<(Engine, Group<u64>)> {
+    let voters = Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap();
+    let node = |id| {
+        let (engine, _) = start(settings(id), network);
+        let (_, gate) = channel::unbounded();
+        let group = engine.found_group(GROUP, voters.clone(), Counting { applied: 0, gate }).unwrap();
+        (engine, group)
+    };
+    (1..=3).map(node).collect()
+}
+
+/// Which of `nodes` answers a proposal.
+pub(super) fn leader(nodes: &[(Engine, Group<u64>)]) -> usize {
+    loop {
+        let accepted = nodes.iter().position(|(_, group)| group.propose("x").wait_long().is_ok());
+        if let Some(leader) = accepted {
+            return leader;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 impl Alone {
@@ -151,7 +183,7 @@ impl Alone {
         }
     }
 
-    fn end(self) {
+    pub(super) fn end(self) {
         drop(self.gate);
         self.engine.shutdown(LONG).unwrap();
     }
@@ -471,26 +503,8 @@ fn creating_a_group_checks_before_anything_is_written() {
 #[test]
 fn c33_a_deposed_leader_answers_unknown() {
     let network = ChannelNetwork::new();
-    let voters = Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap();
-    let nodes: Vec<_> = (1..=3)
-        .map(|id| {
-            let (engine, _) = start(settings(id), &network);
-            let (_, gate) = channel::unbounded();
-            let group = engine.found_group(GROUP, voters.clone(), Counting { applied: 0, gate }).unwrap();
-            (engine, group)
-        })
-        .collect();
-    let leader = || {
-        loop {
-            let accepted =
-                nodes.iter().position(|(_, group)| matches!(group.propose("x").wait_timeout(LONG), Ok(Ok(_))));
-            if let Some(leader) = accepted {
-                return leader;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    };
-    let old = leader();
+    let nodes = three(&network, settings);
+    let old = leader(&nodes);
     network.isolate(NodeId(old as u64 + 1));
     let lost = nodes[old].1.propose("lost");
     let others = || nodes.iter().enumerate().filter(|(nth, _)| *nth != old).map(|(_, node)| node);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
-use super::driver::{Committed, Effects, ShardCounters};
+use super::driver::{Committed, Effects, Leaderless, ShardCounters};
 use super::error::{Interruption, ProposalError, ReadError, TransferError};
 use super::reply::{Answer, ReadReply, Reply, TransferReply};
 use crate::config::CoreConfig;
@@ -14,7 +14,7 @@ use crate::core::{
 };
 use crate::log::Entry;
 use crate::message::Message;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{EntryId, GroupId, Index, NodeId, Term};
 
 /// What is known of a group, for people and metrics.
@@ -29,9 +29,29 @@ pub struct GroupStatus {
     pub waiting_reads: usize,
 }
 
+/// How many election timeouts without a leader are long.
+const LONG: u32 = 10;
+
+/// A time without a leader.
+#[derive(Default)]
+struct Silence {
+    /// Set by the first flush.
+    since: Option<Instant>,
+    /// A round was lost since the last flush.
+    round_lost: bool,
+    /// It was said that it lasts for long.
+    told: bool,
+}
+
 pub(super) struct Hosted {
     group: GroupId,
     core: Core,
+    /// The role that the core reported last.
+    role: RoleKind,
+    /// Since when it has known no leader, if it knows none.
+    leaderless: Option<Silence>,
+    /// How long that may last before it is worth a warning.
+    patience: Duration,
     out: Output,
     /// Commands for the next append. Invariant: as long as `batch_replies`.
     batch: Vec<Bytes>,
@@ -61,9 +81,13 @@ impl Hosted {
         let mut out = Output::new();
         let applied = restored.applied;
         let (group, limits) = (config.group, config.limits.clone());
+        let patience = config.timing.promise() * LONG;
         Ok(Self {
             group,
             core: Core::new(config, restored, now, &mut out)?,
+            role: RoleKind::Follower,
+            leaderless: Some(Silence::default()),
+            patience,
             out,
             batch: Vec::new(),
             batch_replies: Vec::new(),
@@ -120,6 +144,10 @@ impl Hosted {
         self.core.next_deadline()
     }
 
+    pub(super) fn leads(&self) -> bool {
+        self.role == RoleKind::Leader
+    }
+
     pub(super) fn status(&self) -> GroupStatus {
         GroupStatus {
             core: self.core.status(),
@@ -167,6 +195,7 @@ impl Hosted {
             counters.unknown += self.observe(event, effects);
             effects.event(group, event);
         }
+        self.look_for_leader(now, effects);
     }
 
     /// Tells everybody who waits that it is over, and returns how many proposals that left unknown.
@@ -261,6 +290,7 @@ impl Hosted {
         match event {
             Event::Role { role, term, leader } => self.role_changed(role, term, leader, effects),
             Event::Stopped(fatal) => {
+                self.leaderless = None;
                 let (read, transfer) = (ReadError::Stopped(fatal), TransferError::Stopped(fatal));
                 self.end(Interruption::Stopped(fatal), read, transfer, effects)
             }
@@ -275,10 +305,29 @@ impl Hosted {
     /// What is committed here is applied here, as soon as this node's own disk has it: who waits for that goes on
     /// waiting, and hears the output. A leader may lose its role to a disk that is slower than those of its quorum.
     fn role_changed(&mut self, role: RoleKind, term: Term, leader: Option<NodeId>, effects: &mut impl Effects) -> u64 {
-        let leads = role == RoleKind::Leader;
+        let stood = matches!(self.role, RoleKind::PreCandidate | RoleKind::Candidate);
+        self.role = role;
+        self.leaderless = leader.is_none().then(|| self.leaderless.take().unwrap_or_default());
+        if let Some(silence) = &mut self.leaderless {
+            silence.round_lost |= stood && role == RoleKind::Follower;
+        }
+        let leads = self.leads();
         let committed = self.core.status().commit;
         let over = |id: EntryId| id.index > committed && (id.term < term || (id.term == term && !leads));
         self.interrupt(Interruption::LeadershipLost { leader }, effects, over)
+    }
+
+    /// Says so if nobody is known to lead.
+    fn look_for_leader(&mut self, now: &mut dyn FnMut() -> Instant, effects: &mut impl Effects) {
+        let Some(silence) = &mut self.leaderless else { return };
+        let now = now();
+        let lasting = now.since(*silence.since.get_or_insert(now));
+        let long = lasting >= self.patience && !silence.told;
+        silence.told |= long;
+        if mem::take(&mut silence.round_lost) || long {
+            let why = self.core.status().no_leader.unwrap_or_default();
+            effects.leaderless(self.group, Leaderless { lasting, long, why });
+        }
     }
 
     /// Tells those whose entry is `over` that its outcome is unknown. They stand together: indexes and terms rise.

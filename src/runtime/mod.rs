@@ -12,6 +12,7 @@
 mod annex;
 mod apply;
 mod clock;
+mod departure;
 pub mod driver;
 mod engine;
 mod entropy;

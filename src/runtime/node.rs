@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::clock::Clock;
 use super::engine::{Engine, Settings};
 use super::entropy;
+use super::error::TransferError;
 use super::group::Group;
 use super::inbox::InboxLimits;
 use super::node_error::{EngineError, GroupError, OpenError, ShutdownError};
@@ -295,6 +296,29 @@ impl Node {
     #[must_use]
     pub fn metrics(&self) -> NodeMetrics {
         self.engine.metrics()
+    }
+
+    /// Hands over every group that this node leads to the fittest of the other voters, all at once (rule `p09`), and goes
+    /// on running. Returns what became of each: who was told to take over, or why this node was not relieved
+    /// ([`TransferError`] says what to do). Groups that it does not lead are not among them.
+    ///
+    /// Blocks until others lead these groups and whoever had proposed here has been answered, or for `timeout`, whichever
+    /// is shorter; a transfer ends within an election timeout by itself. Proposals are refused meanwhile.
+    pub fn hand_over(&self, timeout: Duration) -> BTreeMap<GroupId, Result<NodeId, TransferError>> {
+        self.engine.hand_over(timeout)
+    }
+
+    /// Ends the node in order: [hands over](Self::hand_over) what it leads, waiting for that no longer than an election
+    /// timeout, sees that its farewells have left, and then shuts down as [`shutdown`](Self::shutdown) does. The others
+    /// notice a stop of about one round trip instead of an election timeout. A group without another voter, or without
+    /// one that answers, is left as it is.
+    ///
+    /// Blocks for at most about `timeout` in all, like [`shutdown`](Self::shutdown). Call that one to stop at once.
+    ///
+    /// # Errors
+    /// As [`shutdown`](Self::shutdown). Whether everything could be handed over is in the log only: the node ends anyway.
+    pub fn leave(&self, timeout: Duration) -> Result<(), ShutdownError> {
+        self.engine.leave(timeout)
     }
 
     /// Ends the node: no new proposal or read gets in, the network is left, every open ticket is answered, what was

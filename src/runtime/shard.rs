@@ -21,7 +21,7 @@ use std::mem;
 
 use super::annex::Annex;
 use super::clock::{Clock, ClockGuard};
-use super::driver::{Committed, Effects, Shard, ShardInput};
+use super::driver::{Committed, Effects, Leaderless, Shard, ShardInput};
 use super::inbox::{Inbox, NotTaken};
 use super::load::LoadQueue;
 use super::persist::Persist;
@@ -90,6 +90,7 @@ pub(super) struct Outbox {
 struct Aftermath {
     answers: Vec<Answer>,
     events: Vec<(GroupId, Event)>,
+    leaderless: Vec<(GroupId, Leaderless)>,
     /// By how much the clock jumped.
     jumped: Option<Duration>,
 }
@@ -233,6 +234,14 @@ impl Entrance {
         for (group, event) in aftermath.events {
             self.log(group, event);
         }
+        for (group, Leaderless { lasting, long, why }) in aftermath.leaderless {
+            let (logger, group) = (&self.logger, group.0);
+            if long {
+                warn!(logger, "no leader for long"; "group" => group, "for" => ?lasting, "why" => %why);
+            } else {
+                info!(logger, "lost a round"; "group" => group, "leaderless_for" => ?lasting, "why" => %why);
+            }
+        }
     }
 
     fn log(&self, group: GroupId, event: Event) {
@@ -253,7 +262,8 @@ impl Entrance {
                     "group" => group, "peer" => %peer, "acknowledged" => %matched, "has" => %last);
             }
             Event::Abdicated { successor, why } => {
-                info!(logger, "gave up leadership"; "group" => group, "successor" => ?successor, "why" => ?why);
+                let successor = successor.map(|successor| successor.0);
+                info!(logger, "gave up leadership"; "group" => group, "successor" => successor, "why" => ?why);
             }
             Event::Removed => warn!(logger, "removed from the group"; "group" => group),
             Event::Stopped(fatal) => {
@@ -320,6 +330,10 @@ impl Effects for Outbox {
             annex.queue.push_stop(*fatal);
         }
         self.aftermath.events.push((group, event));
+    }
+
+    fn leaderless(&mut self, group: GroupId, how: Leaderless) {
+        self.aftermath.leaderless.push((group, how));
     }
 }
 
