@@ -62,7 +62,7 @@ impl Core {
         let reached = self.configuration().reached(durable);
         if reached > self.commit && self.log.term_at(reached) == Some(self.hard_state.term) {
             self.advance_commit(reached, out);
-            self.start_early_reads(now, out);
+            self.start_round_if_due(now, out);
         }
     }
 

@@ -26,6 +26,17 @@ impl Configurations {
         &self.later.last().unwrap_or(&self.oldest).1
     }
 
+    /// Where the one in use stands.
+    pub(super) fn index_in_use(&self) -> Index {
+        self.later.last().unwrap_or(&self.oldest).0
+    }
+
+    /// The latest committed one, and where it stands.
+    pub(super) fn committed(&self, commit: Index) -> (Index, &Configuration) {
+        let committed = self.later.iter().rev().find(|(at, _)| *at <= commit).unwrap_or(&self.oldest);
+        (committed.0, &committed.1)
+    }
+
     /// The index of the oldest one.
     pub(super) fn oldest_index(&self) -> Index {
         self.oldest.0

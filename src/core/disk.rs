@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use crate::core::Output;
 use crate::log::{Entry, HardState, Write};
 use crate::message::{AppendOutcome, Body, Message};
+use crate::time::Instant;
 use crate::types::{Index, WriteSeq};
 
 /// Writes grow by joining up to this many bytes, as long as they have not left the output buffer.
@@ -24,6 +25,8 @@ struct Pending {
     /// The last index it makes durable: what it wrote, less what a later write removes (bug `b35`).
     last: Index,
     bytes: usize,
+    /// The step that asked for it.
+    since: Option<Instant>,
 }
 
 /// The core's side of its disk.
@@ -76,6 +79,18 @@ impl Disk {
         seq <= self.durable_seq
     }
 
+    /// Since when the oldest write that is not durable has been asked for (rule `p11`).
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.pending.front().and_then(|oldest| oldest.since)
+    }
+
+    /// Notes that what was asked for in this step was asked for at `now`.
+    pub(super) fn note_time(&mut self, now: Instant) {
+        for pending in self.pending.iter_mut().rev().take_while(|pending| pending.since.is_none()) {
+            pending.since = Some(now);
+        }
+    }
+
     /// Messages dropped because too many waited.
     pub(super) fn held_dropped(&self) -> u64 {
         self.held_dropped
@@ -125,7 +140,7 @@ impl Disk {
         let unsent = out.writes.last().is_some_and(|write| write.seq == self.last_seq);
         if !(room && unsent) {
             self.last_seq = self.last_seq.next();
-            self.pending.push_back(Pending { seq: self.last_seq, last: Index::ZERO, bytes: 0 });
+            self.pending.push_back(Pending { seq: self.last_seq, last: Index::ZERO, bytes: 0, since: None });
             out.writes.push(Write { seq: self.last_seq, ..Write::default() });
         }
         let newest = out.writes.len() - 1;
@@ -177,7 +192,10 @@ fn push_joining_answers(messages: &mut Vec<Message>, message: Message) {
         && let Body::AppendResponse(old) = &mut unsent.body
         && let AppendOutcome::Accepted { matched } = &mut old.outcome
         && old.request_term == new.request_term
+        // A promise must not be stretched by an answer that gives none (rule `p09`).
+        && old.promise_ms == new.promise_ms
     {
+        old.sent = new.sent;
         *matched = new_match.max(*matched);
         old.stamp = old.stamp.max(new.stamp);
         old.round = old.round.max(new.round);

@@ -95,6 +95,9 @@ pub enum TransferError {
     /// The target is no voter of the group. Choose a voter.
     #[error("{0} is no voter of the group")]
     NotAVoter(NodeId),
+    /// There is no other voter.
+    #[error("there is no other voter to hand over to")]
+    NoOtherVoter,
     /// The target did not catch up and answer within an election timeout. This node leads on; see whether the target is
     /// up, then ask again.
     #[error("the target did not catch up within an election timeout; this node leads on")]

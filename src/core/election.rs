@@ -4,45 +4,43 @@ use bytes::Bytes;
 
 use crate::core::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::core::round::{Mandate, Round};
-use crate::core::{Core, Event, Output};
+use crate::core::standing::Obstacle;
+use crate::core::{Core, Event, Output, ReadError, TransferError};
 use crate::log::{Entry, EntryKind};
 use crate::message::{Body, Message, Refusal, Verdict, VoteRequest, VoteResponse};
 use crate::quorum::Tally;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::types::{EntryId, Index, NodeId, Term};
 
 impl Core {
     // ---- timers ----------------------------------------------------------------------------------------------------
 
-    /// The election timer fired (row `o02`).
+    /// The election timer fired (row `o02`): this node stands, unless something forbids it (rule `p14`).
     pub(super) fn election_timer_fired(&mut self, now: Instant, out: &mut Output) {
-        if !self.configuration().is_voter(self.config.id) {
-            self.restart_election_timer(now);
-        } else if let Some(promise) = self.running_promise(now) {
-            let deadline = promise.until + self.quarter_timeout();
-            self.set_election_deadline(deadline);
-        } else if self.configuration().is_sole_voter(self.config.id) {
-            self.become_candidate(now, out);
-        } else {
-            self.become_pre_candidate(now, out);
+        self.held_back = self.obstacle(now);
+        match self.held_back {
+            Some(Obstacle::Promised { until, .. }) => {
+                let deadline = until + self.short_timeout();
+                self.set_election_deadline(deadline);
+            }
+            Some(_) => self.restart_election_timer(now),
+            None if self.configuration().is_sole_voter(self.config.id) => self.become_candidate(now, out),
+            None => self.become_pre_candidate(now, out),
         }
     }
 
     /// The pre-vote or the vote timer fired: the round has taken too long (rows `o08`, `o15`).
-    pub(super) fn round_timer_fired(&mut self, now: Instant) {
+    pub(super) fn round_timer_fired(&mut self, now: Instant, out: &mut Output) {
+        self.leave_the_line();
         let deadline = now + self.random_election_timeout();
-        self.become_follower(None, deadline);
-    }
-
-    /// A fresh random timeout for every wait (rows `l06`, `l22`).
-    pub(super) fn random_election_timeout(&mut self) -> Duration {
-        let min = self.config.timing.election_timeout_min;
-        min + self.random_below(self.config.timing.election_timeout_max - min)
+        self.become_follower(None, deadline, out);
     }
 
     pub(super) fn restart_election_timer(&mut self, now: Instant) {
-        let deadline = now + self.random_election_timeout();
-        self.set_election_deadline(deadline);
+        if matches!(self.role, Role::Follower(_)) {
+            let deadline = now + self.election_timeout();
+            self.set_election_deadline(deadline);
+        }
     }
 
     fn set_election_deadline(&mut self, deadline: Instant) {
@@ -54,7 +52,16 @@ impl Core {
     // ---- changes of role -------------------------------------------------------------------------------------------
 
     /// Follower from now on, of `leader` if it is known. Within a term this leaves the vote alone (row `l19`).
-    pub(super) fn become_follower(&mut self, leader: Option<NodeId>, election_deadline: Instant) {
+    ///
+    /// Whoever led until now leads no more before anything else can be said: the lease is void, and those who waited for
+    /// this leader are told (rule `p08`).
+    pub(super) fn become_follower(&mut self, leader: Option<NodeId>, election_deadline: Instant, out: &mut Output) {
+        if matches!(self.role, Role::Leader(_)) {
+            self.lease_epoch += 1;
+            self.refuse_reads(ReadError::NotLeader { leader }, out);
+            self.give_up_transfer(TransferError::LeadershipLost, out);
+        }
+        self.last_round = self.round_report().or_else(|| self.last_round.take());
         self.disk.withdraw_vote_requests();
         self.leader = leader;
         self.role = Role::Follower(Follower { election_deadline, verified: Index::ZERO, owed: None });
@@ -66,10 +73,11 @@ impl Core {
         debug_assert!(term > self.hard_state.term, "terms only rise");
         let deadline = match &self.role {
             Role::Follower(follower) => follower.election_deadline,
-            _ => now + self.random_election_timeout(),
+            // Its election timer had run out, and a newer term is no sign of a leader.
+            Role::PreCandidate(_) => now + self.short_timeout(),
+            Role::Candidate(_) | Role::Leader(_) => now + self.election_timeout(),
         };
-        self.give_up_reads(None, out);
-        self.become_follower(None, deadline);
+        self.become_follower(None, deadline, out);
         self.hard_state.term = term;
         self.hard_state.vote = None;
         self.save_hard_state(out);
@@ -90,7 +98,7 @@ impl Core {
 
     /// Stands for election in the next term (rows `o09`, `o10`). The requests wait inside until term and vote are
     /// durable, and only then does the own vote count.
-    fn become_candidate(&mut self, now: Instant, out: &mut Output) {
+    pub(super) fn become_candidate(&mut self, now: Instant, out: &mut Output) {
         self.counters.elections += 1;
         self.leader = None;
         self.hard_state.term = self.hard_state.term.next();
@@ -110,7 +118,7 @@ impl Core {
         self.leader = Some(self.config.id);
         let opened = EntryId { term: mandate.term, index: self.log.last().index.next() };
         let peers = self.configuration().members().into_iter().filter(|member| *member != self.config.id);
-        self.role = Role::Leader(Leader::new(opened, self.next_round, peers));
+        self.role = Role::Leader(Leader::new(now, opened, self.next_round, peers));
         self.append(Entry { id: opened, kind: EntryKind::Noop, payload: Bytes::new() }, out);
         self.write_to_all(now, out);
     }
@@ -123,8 +131,8 @@ impl Core {
             round: self.next_round,
             campaign_term,
             last: self.log.last(),
-            configuration: Index(1),
-            abdicated: None,
+            configuration: self.configurations.index_in_use(),
+            abdicated: self.abdicated,
         }
     }
 
@@ -143,7 +151,10 @@ impl Core {
         let refusal = if request.campaign_term < self.hard_state.term {
             Some(Refusal::OldTerm)
         } else {
-            self.refusal(now, from, &request).or_else(|| self.log_refusal(&request))
+            self.refusal(now, from, &request)
+                .or_else(|| self.membership_refusal(from, &request))
+                .or_else(|| self.log_refusal(&request))
+                .or_else(|| self.disk_stalls(now).then_some(Refusal::CannotVote))
         };
         let response = answer(&request, refusal);
         self.send(from, Body::PreVoteResponse(response), out);
@@ -176,6 +187,14 @@ impl Core {
         }
     }
 
+    /// A newer configuration than the asker's is committed, and the asker is no voter in it (rule `p14`). Real votes are
+    /// never refused for that.
+    fn membership_refusal(&self, asker: NodeId, request: &VoteRequest) -> Option<Refusal> {
+        let (configuration, committed) = self.configurations.committed(self.commit);
+        let removed = configuration > request.configuration && !committed.is_voter(asker);
+        removed.then_some(Refusal::Removed { configuration })
+    }
+
     fn log_refusal(&self, request: &VoteRequest) -> Option<Refusal> {
         let last = self.log.last();
         (last > request.last).then_some(Refusal::LogBehind { last })
@@ -190,8 +209,8 @@ impl Core {
         if matches!(self.role, Role::Follower(_)) {
             self.restart_election_timer(now);
         } else {
-            let deadline = now + self.random_election_timeout();
-            self.become_follower(None, deadline);
+            let deadline = now + self.election_timeout();
+            self.become_follower(None, deadline, out);
         }
     }
 
@@ -219,9 +238,13 @@ impl Core {
 
     fn count_pre_votes(&mut self, now: Instant, out: &mut Output) {
         let Role::PreCandidate(candidate) = &self.role else { return };
+        if candidate.round.removed(self.configuration()) {
+            self.removed = true;
+            out.events.push(Event::Removed);
+        }
         match candidate.round.tally(self.configuration()) {
             Tally::Won => self.become_candidate(now, out),
-            Tally::Lost => self.round_lost(now),
+            Tally::Lost => self.round_lost(now, out),
             Tally::Open => {}
         }
     }
@@ -257,7 +280,7 @@ impl Core {
         if let Some(mandate) = candidate.round.mandate(self.configuration()) {
             self.become_leader(now, &mandate, out);
         } else if candidate.round.tally(self.configuration()) == Tally::Lost {
-            self.round_lost(now);
+            self.round_lost(now, out);
         }
     }
 
@@ -280,7 +303,7 @@ impl Core {
     }
 
     /// The round can no longer win (rule `p13`): wait until promises that lost it have ended, else draw a new timeout.
-    fn round_lost(&mut self, now: Instant) {
+    fn round_lost(&mut self, now: Instant, out: &mut Output) {
         let wait = match &self.role {
             Role::PreCandidate(PreCandidate { round, .. }) | Role::Candidate(Candidate { round, .. }) => {
                 round.promises_end_in(self.configuration())
@@ -289,10 +312,13 @@ impl Core {
         };
         let timeout = match wait {
             // Whatever the others say, this node stands again in time.
-            Some(wait) => wait.min(self.config.timing.election_timeout_max) + self.quarter_timeout(),
-            None => self.random_election_timeout(),
+            Some(wait) => wait.min(self.config.timing.election_timeout_max) + self.short_timeout(),
+            None => {
+                self.leave_the_line();
+                self.random_election_timeout()
+            }
         };
-        self.become_follower(None, now + timeout);
+        self.become_follower(None, now + timeout, out);
     }
 }
 

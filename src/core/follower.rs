@@ -18,7 +18,7 @@ impl Core {
     ) {
         if term < self.hard_state.term {
             let echo = Echo { stamp: append.stamp, round: append.round, term };
-            return self.answer_append(from, echo, AppendOutcome::OldTerm, out);
+            return self.answer_append(now, from, echo, AppendOutcome::OldTerm, out);
         }
         if let Some(other) = self.other_leader(from, term) {
             return self.stop(Fatal::TwoLeaders { term, one: other, other: from }, out);
@@ -26,7 +26,9 @@ impl Core {
         if term > self.hard_state.term {
             self.adopt_term(now, term, out);
         }
-        self.follow(now, from);
+        self.follow(now, from, out);
+        self.rank = append.rank;
+        self.note_freshness(now, from, &append);
         let AppendEntries { stamp, round, commit, slice, .. } = append;
         let echo = Echo { stamp, round, term };
         match self.take_slice(from, slice, out) {
@@ -35,7 +37,7 @@ impl Core {
                     self.advance_commit_as_follower(commit, out);
                     self.owe_durability(echo);
                 }
-                self.answer_append(from, echo, outcome, out);
+                self.answer_append(now, from, echo, outcome, out);
             }
             Err(fatal) => self.stop(fatal, out),
         }
@@ -44,19 +46,28 @@ impl Core {
     /// Another node that leads, or led, this very term: votes were given twice (row `o20`).
     fn other_leader(&self, from: NodeId, term: Term) -> Option<NodeId> {
         let promised = self.promise.filter(|promise| promise.term == term).and_then(|promise| promise.leader);
-        let known = self.leader.or(promised).filter(|_| term == self.hard_state.term);
+        let abdicated = self.abdicated.filter(|token| token.term == term).map(|token| token.leader);
+        let known = self.leader.or(promised).or(abdicated).filter(|_| term == self.hard_state.term);
         known.filter(|leader| *leader != from)
     }
 
-    /// Accepts `leader` as the leader of the current term: follows it, restarts the election timer, promises.
-    fn follow(&mut self, now: Instant, leader: NodeId) {
+    /// Accepts `leader` as the leader of the current term: follows it, restarts the election timer, promises. One that
+    /// has abdicated is not followed any more, although its last entries are taken (rule `p09`).
+    fn follow(&mut self, now: Instant, leader: NodeId, out: &mut Output) {
+        if self.has_abdicated(leader, self.hard_state.term) {
+            return;
+        }
         let follows = matches!(self.role, Role::Follower(_)) && self.leader == Some(leader);
         if follows {
             self.restart_election_timer(now);
         } else {
-            let deadline = now + self.random_election_timeout();
-            self.become_follower(Some(leader), deadline);
+            let deadline = now + self.election_timeout();
+            self.become_follower(Some(leader), deadline, out);
         }
+        self.abdicated = self.abdicated.filter(|token| token.term >= self.hard_state.term);
+        self.removed = false;
+        self.held_back = None;
+        self.last_round = None;
         self.give_promise(now, leader);
     }
 
@@ -155,7 +166,7 @@ impl Core {
     }
 
     /// More is durable: the further answer to what was appended.
-    pub(super) fn report_durability(&mut self, out: &mut Output) {
+    pub(super) fn report_durability(&mut self, now: Instant, out: &mut Output) {
         let durable = self.disk.durable();
         let (Role::Follower(follower), Some(leader)) = (&mut self.role, self.leader) else { return };
         let Some(owed) = follower.owed else { return };
@@ -164,21 +175,15 @@ impl Core {
             follower.owed = None;
         }
         let echo = Echo { stamp: owed.stamp, round: owed.round, term: self.hard_state.term };
-        self.answer_append(leader, echo, AppendOutcome::Accepted { matched }, out);
+        self.answer_append(now, leader, echo, AppendOutcome::Accepted { matched }, out);
     }
 
-    fn answer_append(&mut self, to: NodeId, echo: Echo, outcome: AppendOutcome, out: &mut Output) {
-        let promise_ms = if outcome == AppendOutcome::OldTerm { 0 } else { self.promise_ms() };
+    fn answer_append(&mut self, now: Instant, to: NodeId, echo: Echo, outcome: AppendOutcome, out: &mut Output) {
         let Echo { stamp, round, term } = echo;
-        let response = AppendResponse {
-            stamp,
-            round,
-            request_term: term,
-            promise_ms,
-            sent: Instant::ZERO,
-            priority: self.config.priority,
-            outcome,
-        };
+        let promises = outcome != AppendOutcome::OldTerm && !self.has_abdicated(to, term);
+        let promise_ms = if promises { self.promise_ms() } else { 0 };
+        let (sent, priority) = (self.own_stamp(now), self.config.priority);
+        let response = AppendResponse { stamp, round, request_term: term, promise_ms, sent, priority, outcome };
         self.send(to, Body::AppendResponse(response), out);
     }
 }

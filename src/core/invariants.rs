@@ -70,7 +70,8 @@ impl Core {
                     (self.disk.is_durable(self.disk.hard_state_seq()), "a leader's term and vote are durable"),
                     (matched <= self.log.last().index, "no peer matches beyond the log"),
                     (batches == leader.uncommitted_entries, "uncommitted entries are counted"),
-                    (leader.reads.iter().all(|read| read.round <= leader.round), "reads wait for rounds asked for"),
+                    (leader.reads.newest_round() <= Some(leader.round), "reads wait for rounds asked for"),
+                    (self.lease().is_none_or(|lease| lease.until == leader.lease_until), "what is published is proven"),
                 ]))
             }
         }

@@ -14,25 +14,32 @@
 //! is refused during a promise *before* its term is adopted; configuration entries take effect when appended, but
 //! membership changes cannot be proposed yet; there are no snapshots yet.
 
+mod abdication;
 mod commit;
 mod configurations;
+mod contact;
 mod disk;
 mod effects;
 mod election;
 mod follower;
+mod forward;
 mod invariants;
+mod lease;
 mod progress;
 mod promise;
 mod read;
 mod replication;
 mod role;
 mod round;
+mod standing;
+mod succession;
 
 pub use effects::{
     Abdication, Consistency, Counters, Event, Fatal, Input, Lease, Load, LoadPurpose, Output, ProposeError, Proposed,
     ReadAnswer, ReadError, ReadId, RoleKind, TransferAnswer, TransferError, TransferId,
 };
 pub use invariants::Violation;
+pub use standing::{NoLeader, Obstacle, RoundReport};
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
@@ -41,10 +48,11 @@ use crate::config::{ConfigError, CoreConfig};
 use crate::core::commit::ApplyCursor;
 use crate::core::configurations::Configurations;
 use crate::core::disk::Disk;
+use crate::core::forward::Forwarded;
 use crate::core::promise::Promise;
 use crate::core::role::{Follower, Role};
 use crate::log::{Entry, EntryKind, HardState, Log, Write};
-use crate::message::{Body, Message};
+use crate::message::{Abdicated, Body, Message, Rank};
 use crate::quorum::Configuration;
 use crate::time::{Duration, Instant};
 use crate::types::{EntryId, Index, NodeId, RoundId, Term, WriteSeq};
@@ -146,6 +154,10 @@ pub struct CoreStatus {
     pub configuration: Configuration,
     /// The peers, if it leads: (node, match index).
     pub peers: Vec<(NodeId, Index)>,
+    /// Why no leader is known, if none is.
+    pub no_leader: Option<NoLeader>,
+    /// Whom this leader is handing over to: `Some(None)` for whoever is fit first, `None` if it does not.
+    pub transfer: Option<Option<NodeId>>,
     /// Why the group stopped here, if it did.
     pub stopped: Option<Fatal>,
     /// Counts since start.
@@ -170,6 +182,29 @@ pub struct Core {
     configurations: Configurations,
     /// Outlives roles, and terms seen in answers (rule `p02`).
     promise: Option<Promise>,
+    /// The last leader that said it gave up; remembered until a newer term is followed (rule `p09`).
+    abdicated: Option<Abdicated>,
+    /// Its place in the line of succession, as the leader told it last.
+    rank: Option<Rank>,
+    /// A quorum says that it was removed; it does not stand (rule `p14`).
+    removed: bool,
+    /// What kept it from standing when its election timer fired last.
+    held_back: Option<Obstacle>,
+    /// Its last round, if that was lost and it has known no leader since.
+    last_round: Option<RoundReport>,
+    /// Changes when a lease is revoked (rule `p08`).
+    lease_epoch: u64,
+    /// When it last campaigned to bring back a stranded peer (rule `p12`).
+    rescued_at: Option<Instant>,
+    /// Reads that its leader is asked about.
+    forwarded: Forwarded,
+    /// The newest (time, index) such that the index covers everything acknowledged anywhere before the time.
+    fresh: Option<(Instant, Index)>,
+    /// Since when it follows the leader it follows.
+    following_since: Instant,
+    /// Added to the stamps of its own answers.
+    stamp_offset: u64,
+    started_at: Instant,
     leader: Option<NodeId>,
     role: Role,
     disk: Disk,
@@ -195,6 +230,7 @@ impl Core {
         // The same seed must not give every node the same timeouts (bug `b12`).
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(config.seed ^ config.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let next_round = RoundId(rng.next_u64() >> 16);
+        let stamp_offset = rng.next_u64();
         let Restored { hard_state, log, configurations, applied, founded_now } = restored;
         let configurations = Configurations::new(configurations).ok_or(StartError::NoConfiguration)?;
         let mut core = Self {
@@ -207,6 +243,18 @@ impl Core {
             role: Role::Follower(Follower { election_deadline: now, verified: Index::ZERO, owed: None }),
             reported: (RoleKind::Follower, hard_state.term, None),
             promise: None,
+            abdicated: None,
+            rank: None,
+            removed: false,
+            held_back: None,
+            last_round: None,
+            lease_epoch: 0,
+            rescued_at: None,
+            forwarded: Forwarded::default(),
+            fresh: None,
+            following_since: now,
+            stamp_offset,
+            started_at: now,
             leader: None,
             stopped: None,
             counters: Counters::default(),
@@ -233,20 +281,26 @@ impl Core {
         if let Some(fatal) = self.stopped {
             return refuse_stopped(fatal, input, out);
         }
+        self.forget_longer_promises(now, out);
+        let at_deadline = matches!(input, Input::Deadline);
         match input {
             Input::Received(message) => self.receive(now, message, out),
             Input::Deadline => self.deadline(now, out),
             Input::Propose(commands) => self.propose(now, commands, out),
-            Input::Read(id, _) => self.read(now, id, out),
-            Input::Transfer(..) | Input::ClockJumped => {}
+            Input::Read(id, consistency) => self.read(now, id, consistency, out),
+            Input::Transfer(id, target) => self.transfer(now, id, target, out),
+            Input::ClockJumped => self.clock_jumped(now),
             Input::Durable(seq) => self.durable(now, seq, out),
-            Input::WriteFailed => self.stop(Fatal::LogFailed, out),
-            Input::ApplyFailed => self.stop(Fatal::StateMachineFailed, out),
+            Input::WriteFailed => self.abdicate_and_stop(now, Fatal::LogFailed, out),
+            Input::ApplyFailed => self.abdicate_and_stop(now, Fatal::StateMachineFailed, out),
             Input::Applied(index) => self.applied_up_to(index, out),
             Input::Loaded { load, entries } => self.loaded(now, load, entries, out),
         }
         self.shrink_cache();
-        self.report_role(out);
+        self.disk.note_time(now);
+        self.renew_lease(now);
+        self.report_role(now, out);
+        debug_assert!(!at_deadline || self.next_deadline().is_none_or(|next| next > now), "a timer that fired is over");
         #[cfg(debug_assertions)]
         if let Err(violation) = self.check_invariants() {
             debug_assert!(false, "{violation}: {self:#?}");
@@ -256,7 +310,11 @@ impl Core {
     /// When to step with [`Input::Deadline`] next, if nothing else comes first. `None`: not before another input.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.stopped.is_some() { None } else { self.role.deadline(&self.config.timing) }
+        if self.stopped.is_some() {
+            return None;
+        }
+        let of_role = self.role.deadline(&self.config.timing);
+        [of_role, self.leadership_deadline(), self.ask_again_at()].into_iter().flatten().min()
     }
 
     /// What it knows.
@@ -265,6 +323,10 @@ impl Core {
         let peers = match &self.role {
             Role::Leader(leader) => leader.peers.iter().map(|(peer, progress)| (*peer, progress.match_index)).collect(),
             _ => Vec::new(),
+        };
+        let transfer = match &self.role {
+            Role::Leader(leader) => leader.transfer.map(|transfer| transfer.target),
+            _ => None,
         };
         CoreStatus {
             id: self.config.id,
@@ -278,6 +340,8 @@ impl Core {
             applied: self.apply.applied,
             configuration: self.configuration().clone(),
             peers,
+            no_leader: self.no_leader(),
+            transfer,
             stopped: self.stopped,
             counters: Counters { held_dropped: self.disk.held_dropped(), ..self.counters },
         }
@@ -312,17 +376,21 @@ impl Core {
             Body::PreVoteResponse(answer) => self.on_pre_vote_response(now, &message, answer, out),
             Body::VoteResponse(answer) => self.on_vote_response(now, &message, answer, out),
             Body::AppendResponse(answer) => self.on_append_response(now, &message, answer, out),
-            Body::Abdicate(_) | Body::ReadIndex(_) | Body::ReadIndexResponse(_) => {}
+            Body::Abdicate(abdicate) => self.on_abdicate(now, from, term, abdicate, out),
+            Body::ReadIndex(ask) => self.on_read_index(now, from, term, ask, out),
+            Body::ReadIndexResponse(answer) => self.on_read_index_response(now, &message, answer, out),
         }
     }
 
     fn deadline(&mut self, now: Instant, out: &mut Output) {
-        if self.role.deadline(&self.config.timing).is_none_or(|deadline| deadline > now) {
+        self.ask_again_if_due(now, out);
+        let of_role = [self.role.deadline(&self.config.timing), self.leadership_deadline()].into_iter().flatten().min();
+        if of_role.is_none_or(|deadline| deadline > now) {
             return;
         }
         match &self.role {
             Role::Follower(_) => self.election_timer_fired(now, out),
-            Role::PreCandidate(_) | Role::Candidate(_) => self.round_timer_fired(now),
+            Role::PreCandidate(_) | Role::Candidate(_) => self.round_timer_fired(now, out),
             Role::Leader(_) => self.leader_timer_fired(now, out),
         }
     }
@@ -330,8 +398,9 @@ impl Core {
     fn durable(&mut self, now: Instant, seq: WriteSeq, out: &mut Output) {
         self.disk.completed(seq, out);
         self.own_vote_durable(now, out);
-        self.report_durability(out);
+        self.report_durability(now, out);
         self.commit_by_quorum(now, out);
+        self.hand_over_if_ready(now, out);
         self.hand_out(out);
     }
 
@@ -394,23 +463,21 @@ impl Core {
     /// Fail-stop of this group on this node (row `o20`).
     fn stop(&mut self, fatal: Fatal, out: &mut Output) {
         self.refuse_reads(ReadError::Stopped(fatal), out);
+        self.give_up_transfer(TransferError::Stopped(fatal), out);
         self.stopped = Some(fatal);
         out.events.push(Event::Stopped(fatal));
     }
 
-    fn report_role(&mut self, out: &mut Output) {
-        let now = (self.role.kind(), self.hard_state.term, self.leader);
-        if now != self.reported {
-            self.reported = now;
-            let (role, term, leader) = now;
+    fn report_role(&mut self, now: Instant, out: &mut Output) {
+        let (role, term, leader) = (self.role.kind(), self.hard_state.term, self.leader);
+        let (_, term_before, leader_before) = self.reported;
+        if (term, leader) != (term_before, leader_before) {
+            self.leader_changed(now, out);
+        }
+        if (role, term, leader) != self.reported {
+            self.reported = (role, term, leader);
             out.events.push(Event::Role { role, term, leader });
         }
-    }
-
-    /// A random duration below `limit`.
-    fn random_below(&mut self, limit: Duration) -> Duration {
-        let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(if nanos == 0 { 0 } else { self.rng.next_u64() % nanos })
     }
 }
 
@@ -424,6 +491,7 @@ fn makes_sense(message: &Message) -> bool {
             Body::PreVote(request) => request.campaign_term == message.term.next() && request.last.term <= message.term,
             Body::Vote(request) => request.campaign_term == message.term && request.last.term < message.term,
             Body::AppendEntries(append) => message.term > Term::ZERO && append.slice.last().term <= message.term,
+            Body::Abdicate(_) => message.term > Term::ZERO,
             _ => true,
         }
 }
@@ -435,6 +503,9 @@ fn refuse_stopped(fatal: Fatal, input: Input, out: &mut Output) {
             out.proposed = Some(Proposed { first: EntryId::ZERO, accepted: 0, refused });
         }
         Input::Read(id, _) => out.reads.push(ReadAnswer { id, result: Err(ReadError::Stopped(fatal)) }),
+        Input::Transfer(id, _) => {
+            out.transfers.push(TransferAnswer { id, result: Err(TransferError::Stopped(fatal)) });
+        }
         _ => {}
     }
 }

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use crate::config::Limits;
 use crate::core::Load;
+use crate::core::contact::Contact;
 use crate::message::Stamp;
 use crate::time::{Duration, Instant};
-use crate::types::{Index, RoundId};
+use crate::types::Index;
 
 /// How a peer is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +42,7 @@ pub(super) struct Progress {
     window_bytes: usize,
     /// When it was last written to; the heartbeat is due one interval later (rows `l27`, `r07`).
     pub(super) written_at: Option<Instant>,
-    /// The newest stamp it echoed: it was with us when that message left.
-    pub(super) echoed: Option<Stamp>,
-    /// The newest confirmation round it echoed.
-    pub(super) round: RoundId,
+    pub(super) contact: Contact,
     /// Entries being read from disk for it.
     pub(super) loading: Option<Load>,
     /// When `match_index` last rose.
@@ -71,8 +69,7 @@ impl Progress {
             window_entries: 0,
             window_bytes: 0,
             written_at: None,
-            echoed: None,
-            round: RoundId(0),
+            contact: Contact::new(),
             loading: None,
             matched_at: None,
             lost: None,
@@ -143,13 +140,6 @@ impl Progress {
         self.window_bytes += sent.bytes;
     }
 
-    /// Notes an answer's echo. What was sent up to that stamp has been answered, or was lost and then makes what
-    /// follows it a mismatch: either way it need not be waited for.
-    pub(super) fn heard(&mut self, stamp: Stamp, round: RoundId) {
-        self.echoed = self.echoed.max(Some(stamp));
-        self.round = self.round.max(round);
-    }
-
     /// The logs agree, durably, up to `matched`. Match never goes back (bug `b20`).
     pub(super) fn accepted(&mut self, matched: Index, stamp: Stamp, now: Instant) {
         if self.lost.is_some_and(|lost| stamp <= lost.told) {
@@ -211,13 +201,14 @@ impl Progress {
         self.probe_after(last);
     }
 
-    /// When the oldest unanswered append will have waited too long (row `l17`).
+    /// When the oldest unanswered append will have waited too long (row `l17`). What was sent up to the newest echo has
+    /// been answered, or was lost and then makes what follows it a mismatch: either way it need not be waited for.
     pub(super) fn rpc_deadline(&self, rpc_timeout: Duration) -> Option<Instant> {
         let unanswered = match &self.flow {
             Flow::Probe(probe) => *probe,
             Flow::Replicate => {
                 // An equal stamp may be that of another message of the same instant: it proves nothing.
-                let answered = self.window.partition_point(|sent| Some(sent.stamp) < self.echoed);
+                let answered = self.window.partition_point(|sent| Some(sent.stamp) < self.contact.echoed);
                 self.window.get(answered).copied()
             }
         };
@@ -337,9 +328,9 @@ mod tests {
         progress.sent(sent(5, 5, 10), at(10));
         progress.sent(sent(6, 1, 20), at(20));
         assert_eq!(progress.rpc_deadline(limit), Some(at(310)));
-        progress.heard(at(11), RoundId(1));
+        progress.contact.echoed = Some(at(11));
         assert_eq!(progress.rpc_deadline(limit), Some(at(320)));
-        progress.heard(at(21), RoundId(1));
+        progress.contact.echoed = Some(at(21));
         assert_eq!(progress.rpc_deadline(limit), None);
     }
 

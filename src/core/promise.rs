@@ -1,10 +1,10 @@
 //! Promises: while a live leader holds a majority, nobody helps to depose it (seed rows `o05`, `o12`; rules `p01`-`p04`,
 //! `p06`). The dissertation's §4.2.3 and §6.4.1 describe the idea for one message kind; here it is one rule for all.
 
-use crate::core::Core;
 use crate::core::role::Role;
+use crate::core::{Core, Output};
 use crate::message::{Refusal, VoteRequest};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::types::{NodeId, Term};
 
 /// "I will not help to depose `leader` before `until`."
@@ -36,6 +36,16 @@ impl Core {
     /// The length of a promise on the wire, cut to whole milliseconds: shorter is safe.
     pub(super) fn promise_ms(&self) -> u32 {
         u32::try_from(self.config.timing.promise().as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// The length to which promises given before the last start are held (rule `p06`): once this node has run for so
+    /// long, none of them can still be running, and the length in use now is enough.
+    pub(super) fn forget_longer_promises(&mut self, now: Instant, out: &mut Output) {
+        let (longest, in_use) = (self.hard_state.longest_promise, self.config.timing.promise());
+        if longest > in_use && self.started_at + longest <= now {
+            self.hard_state.longest_promise = in_use;
+            self.save_hard_state(out);
+        }
     }
 
     /// Promises `leader`, whose message of the current term was just accepted (rule `p01`).
@@ -75,20 +85,21 @@ impl Core {
         }
     }
 
-    /// Up to when a quorum's newest echoes protect this leader: a promise length after the quorum-th largest stamp.
-    /// `None` if it does not lead or a quorum has not answered it yet.
-    fn leads_until(&self, now: Instant) -> Option<Instant> {
-        let Role::Leader(leader) = &self.role else { return None };
-        let stamp = |voter| match leader.peers.get(&voter) {
-            Some(peer) => peer.echoed,
-            None => (voter == self.config.id).then_some(now),
-        };
-        let base = self.configuration().reached(stamp)?;
-        Some(base + self.config.timing.promise())
+    /// Up to when a quorum's newest echoes protect this leader: a promise length after [`quorum_was_here`].
+    ///
+    /// [`quorum_was_here`]: Self::quorum_was_here
+    pub(super) fn leads_until(&self, now: Instant) -> Option<Instant> {
+        Some(self.quorum_was_here(now)? + self.config.timing.promise())
     }
 
-    /// A random extra so that nodes freed by the same event do not stand together.
-    pub(super) fn quarter_timeout(&mut self) -> Duration {
-        self.random_below(self.config.timing.promise() / 4)
+    /// The `base` of the rules: a quorum followed this leader at this time, and perhaps later: the quorum-th largest stamp
+    /// echoed. `None` if it does not lead or a quorum has not answered it yet.
+    pub(super) fn quorum_was_here(&self, now: Instant) -> Option<Instant> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let stamp = |voter| match leader.peers.get(&voter) {
+            Some(peer) => peer.contact.echoed,
+            None => (voter == self.config.id).then_some(now),
+        };
+        self.configuration().reached(stamp)
     }
 }

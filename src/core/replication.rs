@@ -50,6 +50,9 @@ impl Core {
     fn room_for(&self, command: &Bytes, batch: &Batch) -> Result<(), ProposeError> {
         let limits = &self.config.limits;
         let Role::Leader(leader) = &self.role else { return Err(ProposeError::NotLeader { leader: self.leader }) };
+        if self.drains() {
+            return Err(ProposeError::Transferring);
+        }
         if command.len() > limits.command_bytes {
             return Err(ProposeError::TooLarge { bytes: command.len(), limit: limits.command_bytes });
         }
@@ -71,6 +74,9 @@ impl Core {
 
     /// Heartbeats that are due, and peers that have not answered for too long (rows `o17`, `l17`).
     pub(super) fn leader_timer_fired(&mut self, now: Instant, out: &mut Output) {
+        if !self.still_leads(now, out) {
+            return;
+        }
         let timing = self.config.timing.clone();
         let Role::Leader(leader) = &mut self.role else { return };
         let mut due = Vec::new();
@@ -82,6 +88,10 @@ impl Core {
             if unanswered || progress.heartbeat_deadline(timing.heartbeat_interval) <= now {
                 due.push(*peer);
             }
+        }
+        if !due.is_empty() {
+            self.line_up(now);
+            self.start_round(now, out);
         }
         for peer in due {
             self.write_to(peer, Urge::Always, now, out);
@@ -96,6 +106,7 @@ impl Core {
     }
 
     fn write_entries_to_all(&mut self, now: Instant, out: &mut Output) {
+        self.line_up(now);
         for peer in self.peers() {
             self.write_to(peer, Urge::Entries, now, out);
         }
@@ -167,9 +178,10 @@ impl Core {
             // What came back from the disk is not what was written there.
             _ => return self.stop(Fatal::LogFailed, out),
         };
-        let (term, commit) = (self.hard_state.term, self.commit);
+        let (term, commit, rank) = (self.hard_state.term, self.commit, self.rank_of(peer));
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&peer) else { return };
+        let fresh = progress.contact.fresh;
         let mut sent = Sent { last: slice.last().index, entries: slice.len(), bytes: slice.bytes(), stamp: now };
         let limits = &self.config.limits;
         let unsent = unsent_append(&mut out.messages, peer, term).filter(|unsent| {
@@ -179,7 +191,7 @@ impl Core {
         let slice = match unsent {
             Some(unsent) => match unsent.slice.join(slice) {
                 Ok(()) => {
-                    (unsent.round, unsent.commit) = (leader.round, commit);
+                    (unsent.round, unsent.commit, unsent.rank, unsent.fresh) = (leader.round, commit, rank, fresh);
                     // It counts from when the first part was stamped: earlier is safe (rule `p00`).
                     sent.stamp = unsent.stamp;
                     return progress.joined(sent, now);
@@ -189,15 +201,8 @@ impl Core {
             None => slice,
         };
         progress.sent(sent, now);
-        let body = Body::AppendEntries(AppendEntries {
-            stamp: now,
-            round: leader.round,
-            commit,
-            rank: None,
-            fresh: None,
-            slice,
-        });
-        self.send(peer, body, out);
+        let append = AppendEntries { stamp: now, round: leader.round, commit, rank, fresh, slice };
+        self.send(peer, Body::AppendEntries(append), out);
     }
 
     // ---- answers ---------------------------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ impl Core {
             return;
         }
         if message.term > self.hard_state.term {
-            return self.adopt_term(now, message.term, out);
+            return self.higher_term_at_peer(now, message.term, out);
         }
         match answer.outcome {
             AppendOutcome::OldTerm => self.counters.misdirected += 1,
@@ -232,7 +237,25 @@ impl Core {
                 self.on_mismatch(now, from, answer, Rejection { prev, last, conflict }, out);
             }
         }
-        self.answer_confirmed_reads(out);
+        self.answer_confirmed_reads(now, out);
+        self.hand_over_if_ready(now, out);
+    }
+
+    /// A member has seen a newer term. As long as the majority is still ours it is the member that is stranded: to bring it
+    /// back this node campaigns in a term above both, at most once per `E`; as the leader promised to, it is not refused
+    /// (rule `p12`). Otherwise somebody else may lead: it steps down.
+    fn higher_term_at_peer(&mut self, now: Instant, term: Term, out: &mut Output) {
+        if self.leads_until(now).is_none_or(|until| until <= now) || self.obstacle(now).is_some() {
+            return self.adopt_term(now, term, out);
+        }
+        let e = self.config.timing.promise();
+        if self.rescued_at.is_some_and(|last| now < last + e) {
+            return;
+        }
+        self.rescued_at = Some(now);
+        self.counters.rescues += 1;
+        self.adopt_term(now, term, out);
+        self.become_candidate(now, out);
     }
 
     /// Whether an answer echoes what this leader may have sent: a stamp from the future would protect it for ever.
@@ -248,8 +271,8 @@ impl Core {
             self.counters.misdirected += 1;
             return;
         }
+        self.heard(now, from, &answer);
         if let Some(progress) = self.progress_mut(from) {
-            progress.heard(answer.stamp, answer.round);
             progress.accepted(matched, answer.stamp, now);
         }
         self.commit_by_quorum(now, out);
@@ -264,11 +287,11 @@ impl Core {
         rejection: Rejection,
         out: &mut Output,
     ) {
+        self.heard(now, from, &answer);
         let log = &self.log;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         let matched = progress.match_index;
-        progress.heard(answer.stamp, answer.round);
         if progress.proves_loss(rejection.last.index, answer.stamp) {
             progress.lost_tail(rejection.last.index, answer.stamp);
             self.counters.tails_lost += 1;
@@ -279,6 +302,20 @@ impl Core {
             return;
         }
         self.write_to(from, Urge::Always, now, out);
+    }
+
+    /// Notes what an answer proves about its sender, and about the freshness of earlier ones.
+    fn heard(&mut self, now: Instant, from: NodeId, answer: &AppendResponse) {
+        let promised_until = self.promised_until(answer);
+        if let Some(progress) = self.progress_mut(from) {
+            progress.contact.heard(now, answer, promised_until);
+        }
+        let confirmed = self.quorum_was_here(now).filter(|_| self.committed_in_term());
+        if let Some(confirmed) = confirmed
+            && let Role::Leader(leader) = &mut self.role
+        {
+            leader.peers.values_mut().for_each(|peer| peer.contact.confirmed(confirmed));
+        }
     }
 
     pub(super) fn progress(&self, peer: NodeId) -> Option<&Progress> {

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::Timing;
 use crate::core::progress::Progress;
+use crate::core::read::Reads;
 use crate::core::round::Round;
-use crate::core::{ReadId, RoleKind};
+use crate::core::succession::Line;
+use crate::core::{RoleKind, TransferId};
 use crate::message::Stamp;
 use crate::time::Instant;
 use crate::types::{EntryId, Index, NodeId, RoundId, WriteSeq};
@@ -64,22 +66,30 @@ pub(super) struct Leader {
     pub(super) opened: EntryId,
     /// The newest leadership confirmation asked for.
     pub(super) round: RoundId,
-    /// Reads that wait for a confirmation, oldest first.
-    pub(super) reads: VecDeque<WaitingRead>,
-    /// Reads that wait for the first commit of this term.
-    pub(super) early_reads: Vec<ReadId>,
+    pub(super) reads: Reads,
+    /// When it was elected: from here on a quorum has `E` to answer (rule `p10`).
+    pub(super) elected_at: Instant,
+    /// The lease ends here (rule `p05`).
+    pub(super) lease_until: Instant,
+    /// Only what left since then earns a lease (rule `p16`).
+    pub(super) lease_from: Instant,
+    /// The transfer that is open (rule `p09`).
+    pub(super) transfer: Option<Transfer>,
+    pub(super) line: Line,
     /// Entries of this term that are not committed, per batch, oldest first.
     pub(super) uncommitted: VecDeque<Batch>,
     pub(super) uncommitted_entries: usize,
     pub(super) uncommitted_bytes: usize,
 }
 
-/// A read that waits for a quorum to confirm `round`.
+/// Leadership on its way to somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WaitingRead {
-    pub(super) round: RoundId,
-    pub(super) index: Index,
-    pub(super) id: ReadId,
+pub(super) struct Transfer {
+    pub(super) id: TransferId,
+    /// `None`: whoever is fit first.
+    pub(super) target: Option<NodeId>,
+    /// Then this node gives up handing over and leads on.
+    pub(super) deadline: Instant,
 }
 
 /// Proposals that were appended together.
@@ -113,13 +123,17 @@ impl Role {
 
 impl Leader {
     /// Knows nothing yet of its peers but that they get everything after the no-op that opens the term (row `o16`).
-    pub(super) fn new(opened: EntryId, round: RoundId, peers: impl Iterator<Item = NodeId>) -> Self {
+    pub(super) fn new(now: Instant, opened: EntryId, round: RoundId, peers: impl Iterator<Item = NodeId>) -> Self {
         Self {
             peers: peers.map(|peer| (peer, Progress::new(opened.index))).collect(),
             opened,
             round,
-            reads: VecDeque::new(),
-            early_reads: Vec::new(),
+            reads: Reads::default(),
+            elected_at: now,
+            lease_until: Instant::ZERO,
+            lease_from: Instant::ZERO,
+            transfer: None,
+            line: Line::default(),
             uncommitted: VecDeque::new(),
             uncommitted_entries: 0,
             uncommitted_bytes: 0,

@@ -53,6 +53,17 @@ impl Round {
         self.ballots.contains_key(&voter)
     }
 
+    /// Who answered what so far.
+    pub(super) fn answers(&self) -> Vec<(NodeId, Verdict)> {
+        self.ballots.iter().map(|(voter, verdict)| (*voter, *verdict)).collect()
+    }
+
+    /// Whether a quorum says that this node was removed (rule `p14`).
+    pub(super) fn removed(&self, configuration: &Configuration) -> bool {
+        let removed = |verdict: &Verdict| matches!(verdict, Verdict::Refused(Refusal::Removed { .. }));
+        configuration.tally(|voter| self.ballots.get(&voter).map(removed)) == Tally::Won
+    }
+
     pub(super) fn tally(&self, configuration: &Configuration) -> Tally {
         configuration.tally(|voter| self.ballots.get(&voter).map(|verdict| *verdict == Verdict::Granted))
     }

@@ -24,8 +24,12 @@ fn b71_a_late_answer_of_an_earlier_read_confirms_no_later_one() {
     let first = lone.read(1);
     let second = lone.read(1);
     lone.accept(2, &first);
-    assert_eq!(lone.reads.len(), 1, "the second has its own round");
-    lone.accept(3, &second);
+    assert_eq!(lone.reads.len(), 1, "the second waits for a round of its own");
+    assert!(second.is_empty(), "which begins when the first one ends");
+    lone.accept(3, &first);
+    assert_eq!(lone.reads.len(), 1, "and is not confirmed by an answer to the first");
+    let second = lone.pass(100);
+    lone.accept(2, &second);
     assert_eq!(lone.reads.len(), 2);
 }
 

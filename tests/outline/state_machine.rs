@@ -182,7 +182,8 @@ fn o10_b11_the_late_own_vote_of_a_lost_election_counts_for_nothing() {
 
 #[test]
 fn o10_b11_the_end_of_an_older_write_is_not_the_own_vote() {
-    let mut lone = Lone::of(1);
+    let patient = config(|config| config.timing.disk_stall_limit = ms(60 * E));
+    let mut lone = Lone::start(patient, Disk::founded(voters(1)));
     lone.prompt_disk = false;
     lone.pass_to_deadline();
     lone.pass_to_deadline();

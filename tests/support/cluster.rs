@@ -113,12 +113,13 @@ pub struct Cluster {
     pub bytes: u64,
     pub leader_changes: u64,
     pub truncations: u64,
-    timing: Timing,
-    limits: Limits,
+    template: CoreConfig,
     rng: Xoshiro256PlusPlus,
     happenings: BinaryHeap<Reverse<(Instant, u64)>>,
     pending: BTreeMap<u64, Happening>,
     sequence: u64,
+    /// Who stood for election, by term: two in one term may split the vote.
+    pub candidates: BTreeMap<Term, BTreeSet<u64>>,
     // What the judges remember.
     leaders: BTreeMap<Term, u64>,
     committed: BTreeMap<Index, (Term, Bytes)>,
@@ -174,6 +175,13 @@ impl Cluster {
     }
 
     pub fn with(seed: u64, size: u64, weather: Weather, timing: Timing, limits: Limits) -> Self {
+        let mut template = CoreConfig::new(NodeId(1), GROUP, 0);
+        (template.timing, template.limits) = (timing, limits);
+        Self::like(seed, size, weather, template)
+    }
+
+    /// A cluster whose nodes are configured like `template`, but for their ids and seeds.
+    pub fn like(seed: u64, size: u64, weather: Weather, template: CoreConfig) -> Self {
         let member = |id| {
             let disk = Disk::founded(voters(size));
             let member = Member {
@@ -198,12 +206,12 @@ impl Cluster {
             bytes: 0,
             leader_changes: 0,
             truncations: 0,
-            timing,
-            limits,
+            template,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             happenings: BinaryHeap::new(),
             pending: BTreeMap::new(),
             sequence: 0,
+            candidates: BTreeMap::new(),
             leaders: BTreeMap::new(),
             committed: BTreeMap::new(),
             proposals: Vec::new(),
@@ -265,14 +273,12 @@ impl Cluster {
 
     pub fn restart(&mut self, id: u64) {
         let seed = self.rng.next_u64();
-        let (now, timing, limits) = (self.now, self.timing.clone(), self.limits.clone());
+        let (now, mut config) = (self.now, self.template.clone());
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.shard.is_some() {
             return;
         }
-        let mut config = CoreConfig::new(NodeId(id), GROUP, seed);
-        config.timing = timing;
-        config.limits = limits;
+        (config.id, config.seed) = (NodeId(id), seed);
         let mut shard = Shard::new();
         shard.open(&mut || now, config, member.disk.restore(Index::ZERO)).expect("the disk holds a group");
         member.shard = Some(shard);
@@ -551,8 +557,11 @@ impl Cluster {
     /// Election safety: at most one leader per term.
     fn judge_leaders(&mut self) {
         for id in self.ids() {
+            let term = Term(self.term(id));
+            if self.role(id) == Some(RoleKind::Candidate) {
+                self.candidates.entry(term).or_default().insert(id);
+            }
             if self.role(id) == Some(RoleKind::Leader) {
-                let term = Term(self.term(id));
                 let known = self.leaders.entry(term).or_insert_with(|| {
                     self.leader_changes += 1;
                     id
@@ -595,7 +604,7 @@ impl Cluster {
 
     /// Liveness: with all faults gone a leader is there within `40 E`, and a new write is applied everywhere soon.
     pub fn judge_liveness(&mut self) {
-        let (seed, e) = (self.seed, self.timing.election_timeout_min.as_millis() as u64);
+        let (seed, e) = (self.seed, self.template.timing.election_timeout_min.as_millis() as u64);
         for id in self.ids() {
             self.restart(id);
         }

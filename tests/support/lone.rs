@@ -154,6 +154,19 @@ impl Lone {
         sent
     }
 
+    /// Lets `millis` pass, a tenth of a second at a time, while `peers` answer every append.
+    pub fn pass_with(&mut self, peers: &[u64], millis: u64) -> Vec<Message> {
+        let mut all = Vec::new();
+        for _ in 0..millis / 100 {
+            let sent = self.pass(100);
+            for peer in peers {
+                self.accept(*peer, &sent);
+            }
+            all.extend(sent);
+        }
+        all
+    }
+
     /// Lets time pass up to the next deadline and steps there.
     pub fn pass_to_deadline(&mut self) -> Vec<Message> {
         self.now = self.now.max(self.core.next_deadline().expect("a deadline"));
