@@ -25,7 +25,7 @@ fn nodes_exchange_messages_in_order() {
     let one = network.join(NodeId(1), inboxes[0].clone());
     let two = network.join(NodeId(2), inboxes[1].clone());
     send(&two, every_kind(2, 1));
-    assert_eq!(inboxes[0].wait_for(6), every_kind(2, 1));
+    assert_eq!(inboxes[0].wait_for(KINDS), every_kind(2, 1));
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let one = &one;

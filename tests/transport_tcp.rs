@@ -20,10 +20,10 @@ fn two_nodes_exchange_every_kind_of_message() {
     let (one, two) = pair();
     one.send(every_kind(1, 2));
     two.send(every_kind(2, 1));
-    assert_eq!(two.inbox.wait_for(6), every_kind(1, 2));
-    assert_eq!(one.inbox.wait_for(6), every_kind(2, 1));
-    let stats = one.wait(|stats| stats.inbound.messages == 6);
-    assert_eq!(stats.peers[&NodeId(2)].sent_messages, 6);
+    assert_eq!(two.inbox.wait_for(KINDS), every_kind(1, 2));
+    assert_eq!(one.inbox.wait_for(KINDS), every_kind(2, 1));
+    let stats = one.wait(|stats| stats.inbound.messages == KINDS as u64);
+    assert_eq!(stats.peers[&NodeId(2)].sent_messages, KINDS as u64);
     assert_eq!(stats.peers[&NodeId(2)].dropped_messages, 0);
     assert_eq!(stats.inbound.unknown + stats.inbound.misdirected + stats.inbound.corrupt, 0);
 }
@@ -139,7 +139,7 @@ fn a_peer_that_restarts_on_its_port_is_reached_again() {
     let (one, two) = pair();
     let address = two.tcp.local_addr();
     one.send(every_kind(1, 2));
-    two.inbox.wait_for(6);
+    two.inbox.wait_for(KINDS);
     drop(two);
     let stats = one.wait(|stats| !stats.peers[&NodeId(2)].connected);
     assert!(stats.peers[&NodeId(2)].last_error.is_some());

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quickcheck::{Arbitrary, Gen, QuickCheck};
-use tenure::config::Limits;
-use tenure::config::Priority;
+use tenure::config::{Limits, Priority};
 use tenure::log::{Entry, EntryKind, LogSlice};
 use tenure::message::{
-    Abdicated, AppendEntries, AppendOutcome, AppendResponse, Body, Message, Refusal, Verdict, VoteRequest, VoteResponse,
+    Abdicate, Abdicated, AppendEntries, AppendOutcome, AppendResponse, Body, Message, Rank, ReadIndex,
+    ReadIndexResponse, Refusal, Verdict, VoteRequest, VoteResponse,
 };
 use tenure::time::Instant;
 use tenure::types::{ClusterId, EntryId, GroupId, Index, NodeId, RoundId, StoreId, Term};
@@ -52,7 +52,7 @@ fn any_slice(g: &mut Gen) -> LogSlice {
 }
 
 fn any_verdict(g: &mut Gen) -> Verdict {
-    match any::<u8>(g) % 5 {
+    match any::<u8>(g) % 7 {
         0 => Verdict::Granted,
         1 => Verdict::Refused(Refusal::OldTerm),
         2 => Verdict::Refused(Refusal::Promised {
@@ -61,6 +61,8 @@ fn any_verdict(g: &mut Gen) -> Verdict {
             remaining: Duration::from_nanos(any(g)),
         }),
         3 => Verdict::Refused(Refusal::AlreadyVoted(NodeId(any(g)))),
+        4 => Verdict::Refused(Refusal::Removed { configuration: Index(any(g)) }),
+        5 => Verdict::Refused(Refusal::CannotVote),
         _ => Verdict::Refused(Refusal::LogBehind { last: any_id(g) }),
     }
 }
@@ -77,18 +79,27 @@ fn any_outcome(g: &mut Gen) -> AppendOutcome {
     }
 }
 
+/// What travels exactly: slots of whole microseconds.
+fn any_rank(g: &mut Gen) -> Rank {
+    Rank { place: any(g), slot: Duration::from_micros(any::<u32>(g).into()) }
+}
+
+fn any_priority(g: &mut Gen) -> Priority {
+    [Priority::Low, Priority::Normal, Priority::High][any::<usize>(g) % 3]
+}
+
 impl Arbitrary for AnyMessage {
     fn arbitrary(g: &mut Gen) -> Self {
         let vote = |g: &mut Gen| VoteRequest {
             round: RoundId(any(g)),
             campaign_term: Term(any(g)),
             last: any_id(g),
-            configuration: Index(1),
+            configuration: Index(any(g)),
             abdicated: any::<bool>(g).then(|| Abdicated { leader: NodeId(any(g)), term: Term(any(g)) }),
         };
         let answer =
             |g: &mut Gen| VoteResponse { round: RoundId(any(g)), campaign_term: Term(any(g)), verdict: any_verdict(g) };
-        let body = match any::<u8>(g) % 6 {
+        let body = match any::<u8>(g) % 9 {
             0 => Body::PreVote(vote(g)),
             1 => Body::PreVoteResponse(answer(g)),
             2 => Body::Vote(vote(g)),
@@ -97,18 +108,25 @@ impl Arbitrary for AnyMessage {
                 stamp: Instant::from_nanos(any(g)),
                 round: RoundId(any(g)),
                 commit: Index(any(g)),
-                rank: None,
-                fresh: None,
+                rank: any::<bool>(g).then(|| any_rank(g)),
+                fresh: Option::<u64>::arbitrary(g).map(Instant::from_nanos),
                 slice: any_slice(g),
             }),
-            _ => Body::AppendResponse(AppendResponse {
+            5 => Body::AppendResponse(AppendResponse {
                 stamp: Instant::from_nanos(any(g)),
                 round: RoundId(any(g)),
                 request_term: Term(any(g)),
                 promise_ms: any(g),
-                sent: Instant::ZERO,
-                priority: Priority::Normal,
+                sent: Instant::from_nanos(any(g)),
+                priority: any_priority(g),
                 outcome: any_outcome(g),
+            }),
+            6 => Body::Abdicate(Abdicate { successor: Option::<u64>::arbitrary(g).map(NodeId) }),
+            7 => Body::ReadIndex(ReadIndex { round: RoundId(any(g)), lease: any(g) }),
+            _ => Body::ReadIndexResponse(ReadIndexResponse {
+                round: RoundId(any(g)),
+                request_term: Term(any(g)),
+                index: Option::<u64>::arbitrary(g).map(Index),
             }),
         };
         let (group, from, to) = (GroupId(any(g)), NodeId(any(g)), NodeId(any(g)));
@@ -270,6 +288,40 @@ fn unknown_verdicts_are_skipped_and_missing_ones_refused() {
     assert_eq!(with(0), Err(DecodeError::Value { what: "the verdict of a vote", value: 0 }));
 }
 
+/// A wish that this version does not know costs nobody an acknowledgment.
+#[test]
+fn an_unknown_priority_is_the_normal_one() {
+    let response = append_response(AppendOutcome::Accepted { matched: Index(7) });
+    let message =
+        |priority| Message { body: Body::AppendResponse(AppendResponse { priority, ..response }), ..append(vec![]) };
+    let mut body = encode_one(&[message(Priority::High)])[16..].to_vec();
+    // Field 16, a varint, with the number of `High`.
+    assert!(body.ends_with(&[0x80, 0x01, 2]), "{body:02x?}");
+    *body.last_mut().unwrap() = 100;
+    let mut messages = Vec::new();
+    assert_eq!(codec::decode_body(&body, &mut messages), Ok(0));
+    assert_eq!(messages, [message(Priority::Normal)]);
+}
+
+/// Slots are cut to whole microseconds and to what 32 bits hold; being without a rank differs from being first at once.
+#[test]
+fn ranks_arrive_to_the_microsecond() {
+    let arrives = |rank: Option<Rank>| {
+        let mut message = append(vec![]);
+        let Body::AppendEntries(append) = &mut message.body else { panic!("{message:?}") };
+        append.rank = rank;
+        let mut messages = Vec::new();
+        codec::decode_frame(&encode_one(&[message]), LIMIT, &mut messages).unwrap();
+        let Body::AppendEntries(append) = &messages[0].body else { panic!("{messages:?}") };
+        append.rank
+    };
+    let first = |slot| Some(Rank { place: 0, slot });
+    assert_eq!(arrives(None), None);
+    assert_eq!(arrives(first(Duration::ZERO)), first(Duration::ZERO));
+    assert_eq!(arrives(first(Duration::from_nanos(2_999))), first(Duration::from_micros(2)));
+    assert_eq!(arrives(first(Duration::MAX)), first(Duration::from_micros(u32::MAX.into())));
+}
+
 /// A count that promises more than the bytes can hold is refused before room is made for it.
 #[test]
 fn counts_are_compared_with_the_bytes_that_are_there() {
@@ -351,28 +403,67 @@ fn versions_are_negotiated_to_the_newest_common_one() {
 /// files unless the format version changes. A new file is written by `TENURE_WRITE_GOLDEN=1 cargo test --test transport_wire`.
 #[test]
 fn golden_frames_are_written_and_read_as_ever() {
-    let mut golden: Vec<(String, Vec<u8>)> = samples()
-        .iter()
-        .enumerate()
-        .map(|(n, one)| (format!("message-{n:02}"), encode_one(std::slice::from_ref(one)).to_vec()))
-        .collect();
-    golden.push(("messages-all".into(), encode_one(&samples()).to_vec()));
-    golden.push(("hello".into(), hello().encode()));
-    golden.extend(answers().iter().enumerate().map(|(n, answer)| (format!("answer-{n:02}"), answer.encode())));
+    for (n, sample) in samples().into_iter().enumerate() {
+        golden_messages(&format!("message-{n:02}"), &[sample]);
+    }
+    golden_messages("messages-all", &first_samples());
+    golden_messages("messages-later", &later_samples());
+    golden("hello", &hello().encode());
+    for (n, answer) in answers().iter().enumerate() {
+        golden(&format!("answer-{n:02}"), &answer.encode());
+    }
+}
 
-    for (name, bytes) in golden {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("wire-v1-{name}.bin"));
-        if std::env::var_os("TENURE_WRITE_GOLDEN").is_some() && !path.exists() {
-            std::fs::write(&path, &bytes).unwrap();
-        }
-        let expected = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(bytes, expected, "{name} is written differently");
-        if name.starts_with("message") {
-            let mut messages = Vec::new();
-            assert_eq!(codec::decode_frame(&expected, LIMIT, &mut messages), Ok(0), "{name}");
-            assert!(messages.iter().all(|message| samples().contains(message)), "{name} is read differently");
+/// What the first writers did not know is missing in their frames, and reads as what a node says that wants nothing:
+/// no rank, nothing fresh, the oldest configuration, the normal priority.
+#[test]
+fn fields_that_older_writers_do_not_know_have_defaults() {
+    let mut messages = Vec::new();
+    let frame = std::fs::read(golden_path("messages-all")).unwrap();
+    assert_eq!(codec::decode_frame(&frame, LIMIT, &mut messages), Ok(0));
+    assert_eq!(messages.len(), 16);
+    let mut seen = [0; 3];
+    for message in messages {
+        match message.body {
+            Body::PreVote(request) | Body::Vote(request) => {
+                assert_eq!(request.configuration, Index::ZERO);
+                seen[0] += 1;
+            }
+            Body::AppendEntries(append) => {
+                assert_eq!((append.rank, append.fresh), (None, None));
+                seen[1] += 1;
+            }
+            Body::AppendResponse(response) => {
+                assert_eq!((response.sent, response.priority), (Instant::ZERO, Priority::Normal));
+                seen[2] += 1;
+            }
+            _ => {}
         }
     }
+    assert_eq!(seen, [3, 3, 4], "requests for votes, appends and their answers");
+}
+
+fn golden_path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("wire-v1-{name}.bin"))
+}
+
+/// The file has these bytes. If there is none yet, it may be written now.
+fn golden(name: &str, bytes: &[u8]) {
+    let path = golden_path(name);
+    if std::env::var_os("TENURE_WRITE_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let expected = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(bytes, expected, "{name} is written differently");
+}
+
+/// The file is a frame of these messages.
+fn golden_messages(name: &str, messages: &[Message]) {
+    golden(name, &encode_one(messages));
+    let mut read = Vec::new();
+    let frame = std::fs::read(golden_path(name)).unwrap();
+    assert_eq!(codec::decode_frame(&frame, LIMIT, &mut read), Ok(0), "{name}");
+    assert_eq!(read, messages, "{name} is read differently");
 }
 
 fn hello() -> Hello {
@@ -427,27 +518,34 @@ fn vote_response(verdict: Verdict) -> VoteResponse {
     VoteResponse { round: RoundId(9), campaign_term: Term(4), verdict }
 }
 
+fn append_response(outcome: AppendOutcome) -> AppendResponse {
+    AppendResponse {
+        stamp: Instant::from_nanos(1_000_000),
+        round: RoundId(4),
+        request_term: Term(3),
+        promise_ms: 1000,
+        sent: Instant::ZERO,
+        priority: Priority::Normal,
+        outcome,
+    }
+}
+
 /// One message of every kind and every variant in it.
 fn samples() -> Vec<Message> {
+    [first_samples(), later_samples()].concat()
+}
+
+/// What the first writers said. Fields that they did not know are missing, that is have their defaults.
+fn first_samples() -> Vec<Message> {
     let vote = VoteRequest {
         round: RoundId(9),
         campaign_term: Term(4),
         last: EntryId::new(7, 3),
-        configuration: Index(1),
+        configuration: Index::ZERO,
         abdicated: None,
     };
     let abdicated = Some(Abdicated { leader: NodeId(3), term: Term(3) });
-    let response = |outcome| {
-        Body::AppendResponse(AppendResponse {
-            stamp: Instant::from_nanos(1_000_000),
-            round: RoundId(4),
-            request_term: Term(3),
-            promise_ms: 1000,
-            sent: Instant::ZERO,
-            priority: Priority::Normal,
-            outcome,
-        })
-    };
+    let response = |outcome| Body::AppendResponse(append_response(outcome));
     let last = EntryId::new(7, 3);
     let promised = |leader| Refusal::Promised { leader, term: Term(3), remaining: Duration::from_millis(700) };
     let mismatch = |conflict| response(AppendOutcome::Mismatch { prev: Index(6), last, conflict });
@@ -473,7 +571,7 @@ fn samples() -> Vec<Message> {
     let bodies = [
         Body::PreVote(vote),
         Body::Vote(vote),
-        Body::Vote(VoteRequest { configuration: Index(1), abdicated, ..vote }),
+        Body::Vote(VoteRequest { abdicated, ..vote }),
         Body::PreVoteResponse(vote_response(Verdict::Granted)),
         Body::VoteResponse(vote_response(Verdict::Refused(Refusal::OldTerm))),
         Body::VoteResponse(vote_response(Verdict::Refused(promised(Some(NodeId(3)))))),
@@ -489,4 +587,47 @@ fn samples() -> Vec<Message> {
         mismatch(None),
     ];
     bodies.into_iter().map(|body| Message { body, ..envelope.clone() }).collect()
+}
+
+/// What is said since leases, transfers and reads at followers: later fields and kinds.
+fn later_samples() -> Vec<Message> {
+    let vote = VoteRequest {
+        round: RoundId(9),
+        campaign_term: Term(4),
+        last: EntryId::new(7, 3),
+        configuration: Index(6),
+        abdicated: None,
+    };
+    let abdicated = Some(Abdicated { leader: NodeId(3), term: Term(3) });
+    let refused = |reason| Body::PreVoteResponse(vote_response(Verdict::Refused(reason)));
+    let ranked = |rank, fresh| {
+        let mut message = append(vec![(3, b"set x 1")]);
+        let Body::AppendEntries(append) = &mut message.body else { panic!("{message:?}") };
+        (append.rank, append.fresh) = (rank, fresh);
+        message.body
+    };
+    let rank = |place, millis| Some(Rank { place, slot: Duration::from_millis(millis) });
+    let accepted = append_response(AppendOutcome::Accepted { matched: Index(9) });
+    let sent = Instant::from_nanos(7_000_000);
+    let read = |index| ReadIndexResponse { round: RoundId(5), request_term: Term(3), index };
+    let bodies = [
+        Body::PreVote(vote),
+        Body::Vote(VoteRequest { abdicated, ..vote }),
+        refused(Refusal::Removed { configuration: Index(8) }),
+        refused(Refusal::CannotVote),
+        ranked(rank(2, 3), None),
+        ranked(rank(0, 0), Some(Instant::ZERO)),
+        ranked(None, Some(sent)),
+        Body::AppendResponse(AppendResponse { sent, ..accepted }),
+        Body::AppendResponse(AppendResponse { sent, priority: Priority::Low, ..accepted }),
+        Body::AppendResponse(AppendResponse { sent, priority: Priority::High, ..accepted }),
+        Body::Abdicate(Abdicate { successor: Some(NodeId(2)) }),
+        Body::Abdicate(Abdicate { successor: None }),
+        Body::ReadIndex(ReadIndex { round: RoundId(5), lease: false }),
+        Body::ReadIndex(ReadIndex { round: RoundId(5), lease: true }),
+        Body::ReadIndexResponse(read(Some(Index(9)))),
+        Body::ReadIndexResponse(read(Some(Index::ZERO))),
+        Body::ReadIndexResponse(read(None)),
+    ];
+    bodies.into_iter().map(|body| Message { body, ..append(vec![]) }).collect()
 }

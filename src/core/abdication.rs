@@ -5,6 +5,9 @@
 //! it are void, so the successor can win at once; and as it never leads again in this term, it does not matter how late
 //! the message arrives. Before that step a transfer can be given up, after it never.
 
+use std::cmp::Reverse;
+
+use crate::core::progress::Progress;
 use crate::core::role::{Leader, Role, Transfer};
 use crate::core::{Abdication, Core, Event, Fatal, Output, TransferAnswer, TransferError, TransferId};
 use crate::message::{Abdicate, Abdicated, Body};
@@ -66,7 +69,9 @@ impl Core {
         let Role::Leader(leader) = &self.role else { return None };
         let fit =
             leader.peers.iter().filter(|(node, _)| self.configuration().is_voter(**node) && self.answers(now, **node));
-        fit.max_by_key(|(_, peer)| (peer.counted_match(), peer.contact.priority)).map(|(node, _)| *node)
+        let fitness =
+            |(node, peer): &(&NodeId, &Progress)| (peer.counted_match(), peer.contact.priority, Reverse(**node));
+        fit.max_by_key(fitness).map(|(node, _)| *node)
     }
 
     /// Whether a peer has answered within one heartbeat.

@@ -26,8 +26,8 @@ impl Core {
         if term > self.hard_state.term {
             self.adopt_term(now, term, out);
         }
-        self.follow(now, from, out);
         self.rank = append.rank;
+        self.follow(now, from, out);
         self.note_freshness(now, from, &append);
         let AppendEntries { stamp, round, commit, slice, .. } = append;
         let echo = Echo { stamp, round, term };

@@ -111,7 +111,7 @@ impl Core {
     fn turn(&mut self) -> Option<Duration> {
         let Rank { place, slot } = self.rank.filter(|_| self.config.succession)?;
         let jitter = slot / 4 + self.random_below(slot / 4);
-        Some(slot.checked_mul(place)?.checked_add(jitter)?)
+        slot.checked_mul(place)?.checked_add(jitter)
     }
 
     /// Its own round failed: next time it takes its chance like anybody else.

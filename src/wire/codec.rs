@@ -21,7 +21,8 @@ use bytes::{Buf, Bytes};
 
 use super::DecodeError;
 use super::control::{
-    AppendEntriesControl, AppendResponseControl, Envelope, Understood, VoteRequestControl, VoteResponseControl,
+    AbdicateControl, AppendEntriesControl, AppendResponseControl, CONTROL_BYTES_MAX, Envelope, ReadIndexControl,
+    ReadIndexResponseControl, Understood, VoteRequestControl, VoteResponseControl,
 };
 use super::frame::{self, FrameKind, Front};
 use crate::config::Limits;
@@ -35,8 +36,6 @@ const RECORD_BYTES: usize = 12;
 const RUN_BYTES: usize = 12;
 /// Bytes before each payload.
 const ENTRY_BYTES: usize = 5;
-/// More than any control part has: at most some fifteen numbers of at most eleven bytes.
-const CONTROL_BYTES_MAX: usize = 256;
 
 /// Numbers of the kinds of message. A number is never used again for something else.
 mod kind {
@@ -46,6 +45,9 @@ mod kind {
     pub(super) const VOTE_RESPONSE: u16 = 4;
     pub(super) const APPEND_ENTRIES: u16 = 5;
     pub(super) const APPEND_RESPONSE: u16 = 6;
+    pub(super) const ABDICATE: u16 = 7;
+    pub(super) const READ_INDEX: u16 = 8;
+    pub(super) const READ_INDEX_RESPONSE: u16 = 9;
 }
 
 /// The longest frame body, in bytes, that the largest AppendEntries within `limits` can need: `append_bytes` of
@@ -138,7 +140,11 @@ fn put_message(message: &Message, out: &mut Vec<u8>) {
         Body::AppendResponse(response) => {
             (put(&AppendResponseControl::new(envelope, response), out, kind::APPEND_RESPONSE), None)
         }
-        Body::Abdicate(_) | Body::ReadIndex(_) | Body::ReadIndexResponse(_) => (0, None),
+        Body::Abdicate(abdicate) => (put(&AbdicateControl::new(envelope, abdicate), out, kind::ABDICATE), None),
+        Body::ReadIndex(request) => (put(&ReadIndexControl::new(envelope, request), out, kind::READ_INDEX), None),
+        Body::ReadIndexResponse(response) => {
+            (put(&ReadIndexResponseControl::new(envelope, response), out, kind::READ_INDEX_RESPONSE), None)
+        }
     };
     let control = out.len() - start - RECORD_BYTES;
     put_entries(entries.unwrap_or_default(), out);
@@ -244,6 +250,18 @@ fn read_message(kind: u16, control: &[u8], data: &[u8]) -> Result<Understood<Mes
             let control: AppendResponseControl = parse(control, "AppendResponse")?;
             let Known(response) = control.read()? else { return Ok(Unknown) };
             (control.envelope(), Body::AppendResponse(response))
+        }
+        kind::ABDICATE => {
+            let control: AbdicateControl = parse(control, "Abdicate")?;
+            (control.envelope(), Body::Abdicate(control.read()))
+        }
+        kind::READ_INDEX => {
+            let control: ReadIndexControl = parse(control, "ReadIndex")?;
+            (control.envelope(), Body::ReadIndex(control.read()))
+        }
+        kind::READ_INDEX_RESPONSE => {
+            let control: ReadIndexResponseControl = parse(control, "ReadIndexResponse")?;
+            (control.envelope(), Body::ReadIndexResponse(control.read()))
         }
         _ => return Ok(Unknown),
     };

@@ -8,17 +8,23 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abdication;
 mod bugs;
+mod leases;
 mod lessons;
 mod promises;
 mod reads;
 mod replication;
 mod state_machine;
 mod structure;
+mod succession;
 
 use support::disk::Disk;
 use support::lone::*;
-use tenure::core::{Event, Fatal, Input, Output, ProposeError, ReadError, RoleKind, StartError};
+use tenure::core::{
+    Abdication, Consistency, Event, Fatal, Input, Obstacle, Output, ProposeError, ReadError, RoleKind, StartError,
+    TransferError, TransferId,
+};
 use tenure::log::{Entry, EntryKind, HardState, LogSlice};
 use tenure::message::{
     Abdicated, AppendEntries, AppendOutcome, Body, Message, Refusal, Verdict, VoteRequest, VoteResponse,

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use tenure::config::CoreConfig;
 use tenure::config::Priority;
-use tenure::core::{Consistency, Core, Event, Input, Output, Proposed, ReadAnswer, ReadId, RoleKind};
+use tenure::core::{
+    Consistency, Core, Event, Input, Output, Proposed, ReadAnswer, ReadId, RoleKind, TransferAnswer, TransferId,
+};
 use tenure::log::{Entry, EntryKind, HardState, LogSlice};
 use tenure::message::{
-    AppendEntries, AppendOutcome, AppendResponse, Body, Message, Verdict, VoteRequest, VoteResponse,
+    Abdicate, AppendEntries, AppendOutcome, AppendResponse, Body, Message, Verdict, VoteRequest, VoteResponse,
 };
 use tenure::quorum::Configuration;
 use tenure::time::{Duration, Instant};
@@ -40,6 +42,7 @@ pub struct Lone {
     pub events: Vec<Event>,
     pub applied: Vec<Entry>,
     pub reads: Vec<ReadAnswer>,
+    pub transfers: Vec<TransferAnswer>,
     pub loads: u64,
     pub writes: u64,
 }
@@ -77,6 +80,7 @@ impl Lone {
             events: Vec::new(),
             applied: Vec::new(),
             reads: Vec::new(),
+            transfers: Vec::new(),
             loads: 0,
             writes: 0,
         };
@@ -103,6 +107,7 @@ impl Lone {
             sent.append(&mut out.messages);
             self.events.append(&mut out.events);
             self.reads.append(&mut out.reads);
+            self.transfers.append(&mut out.transfers);
             self.writes += out.writes.len() as u64;
             self.disk.pending.extend(out.writes.drain(..));
             for load in std::mem::take(&mut out.loads) {
@@ -210,7 +215,21 @@ impl Lone {
     }
 
     pub fn read(&mut self, id: u64) -> Vec<Message> {
-        self.step(Input::Read(ReadId(id), Consistency::Linearizable))
+        self.read_as(id, Consistency::Linearizable)
+    }
+
+    pub fn read_as(&mut self, id: u64, consistency: Consistency) -> Vec<Message> {
+        self.step(Input::Read(ReadId(id), consistency))
+    }
+
+    /// Asks to hand leadership over to a node, or to the best.
+    pub fn transfer(&mut self, id: u64, target: Option<u64>) -> Vec<Message> {
+        self.step(Input::Transfer(TransferId(id), target.map(NodeId)))
+    }
+
+    /// An abdication of `from` as leader of `term`.
+    pub fn abdication_of(&mut self, from: u64, term: u64, successor: Option<u64>) -> Vec<Message> {
+        self.receive(from, term, Body::Abdicate(Abdicate { successor: successor.map(NodeId) }))
     }
 
     // ---- messages from others --------------------------------------------------------------------------------------
@@ -222,13 +241,17 @@ impl Lone {
 
     /// A pre-vote of `from`, whose term is `term`.
     pub fn pre_vote_from(&mut self, from: u64, term: u64, last: EntryId) -> Verdict {
-        let request = VoteRequest {
-            round: RoundId(77),
-            campaign_term: Term(term + 1),
-            last,
-            configuration: Index(1),
-            abdicated: None,
-        };
+        self.pre_vote_of_configuration(from, term, last, Index(1))
+    }
+
+    /// A pre-vote of `from`, whose latest configuration stands at `configuration`.
+    pub fn pre_vote_of_configuration(&mut self, from: u64, term: u64, last: EntryId, configuration: Index) -> Verdict {
+        let (round, campaign_term) = (RoundId(77), Term(term + 1));
+        let request = VoteRequest { round, campaign_term, last, configuration, abdicated: None };
+        self.ask_for_pre_vote(from, term, request)
+    }
+
+    fn ask_for_pre_vote(&mut self, from: u64, term: u64, request: VoteRequest) -> Verdict {
         let sent = self.receive(from, term, Body::PreVote(request));
         match sent.last().map(|message| &message.body) {
             Some(Body::PreVoteResponse(response)) => response.verdict,
@@ -274,6 +297,12 @@ impl Lone {
     }
 
     pub fn answer_votes(&mut self, voter: u64, sent: &[Message], verdict: Verdict) -> Vec<Message> {
+        let term = sent.first().map_or(0, |message| message.term.0);
+        self.answer_votes_in_term(voter, sent, verdict, term)
+    }
+
+    /// As [`answer_votes`](Self::answer_votes), by a voter that is in `term` itself.
+    pub fn answer_votes_in_term(&mut self, voter: u64, sent: &[Message], verdict: Verdict, term: u64) -> Vec<Message> {
         let mut answers = Vec::new();
         for message in sent.iter().filter(|message| message.to == NodeId(voter)) {
             let response = |request: &VoteRequest| VoteResponse {
@@ -282,8 +311,8 @@ impl Lone {
                 verdict,
             };
             answers.extend(match &message.body {
-                Body::PreVote(request) => self.receive(voter, message.term.0, Body::PreVoteResponse(response(request))),
-                Body::Vote(request) => self.receive(voter, message.term.0, Body::VoteResponse(response(request))),
+                Body::PreVote(request) => self.receive(voter, term, Body::PreVoteResponse(response(request))),
+                Body::Vote(request) => self.receive(voter, term, Body::VoteResponse(response(request))),
                 _ => Vec::new(),
             });
         }
@@ -307,16 +336,19 @@ impl Lone {
         append: &AppendEntries,
         outcome: AppendOutcome,
     ) -> Vec<Message> {
-        let response = AppendResponse {
-            stamp: append.stamp,
-            round: append.round,
-            request_term: term,
-            promise_ms: E as u32,
-            sent: Instant::ZERO,
-            priority: Priority::Normal,
-            outcome,
-        };
-        self.receive(peer, term.0, Body::AppendResponse(response))
+        self.answer_append_as(peer, term, append, outcome, |_| ())
+    }
+
+    /// As [`answer_append`](Self::answer_append), with something different about the answer.
+    pub fn answer_append_as(
+        &mut self,
+        peer: u64,
+        term: Term,
+        append: &AppendEntries,
+        outcome: AppendOutcome,
+        change: impl FnOnce(&mut AppendResponse),
+    ) -> Vec<Message> {
+        self.receive(peer, term.0, Body::AppendResponse(answer_to(term, append, outcome, change)))
     }
 
     /// Elects node 1 by the grant of node 2 (and 3, of five). Returns what it sent as new leader.
@@ -344,6 +376,27 @@ impl Lone {
         }
         panic!("never stood for election");
     }
+}
+
+/// An answer to `append`, which left in `request_term`.
+pub fn answer_to(
+    request_term: Term,
+    append: &AppendEntries,
+    outcome: AppendOutcome,
+    change: impl FnOnce(&mut AppendResponse),
+) -> AppendResponse {
+    let mut response = AppendResponse {
+        stamp: append.stamp,
+        round: append.round,
+        request_term,
+        promise_ms: E as u32,
+        // Opaque to the leader; different in every answer.
+        sent: append.stamp + ms(7),
+        priority: Priority::Normal,
+        outcome,
+    };
+    change(&mut response);
+    response
 }
 
 pub fn config(change: impl FnOnce(&mut CoreConfig)) -> CoreConfig {

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use tenure::config::Priority;
 use tenure::log::{Entry, EntryKind, LogSlice};
 use tenure::message::{
-    Abdicated, AppendEntries, AppendOutcome, AppendResponse, Body, Message, Refusal, Verdict, VoteRequest, VoteResponse,
+    Abdicate, Abdicated, AppendEntries, AppendOutcome, AppendResponse, Body, Message, Rank, ReadIndex,
+    ReadIndexResponse, Refusal, Verdict, VoteRequest, VoteResponse,
 };
 use tenure::time::Instant;
 use tenure::transport::{Inbound, LocalIdentity, PeerStores, StoreReplaced, Tcp, TcpConfig, Transport, TransportStats};
@@ -226,13 +227,16 @@ pub fn append(from: u64, to: u64, index: u64, bytes: usize) -> Message {
     Message { group: GroupId(1), from: NodeId(from), to: NodeId(to), term: Term(1), body }
 }
 
-/// One message of every kind.
+/// How many kinds of message there are.
+pub const KINDS: usize = 9;
+
+/// One message of every kind, with everything that is optional.
 pub fn every_kind(from: u64, to: u64) -> Vec<Message> {
     let vote = VoteRequest {
         round: RoundId(9),
         campaign_term: Term(4),
         last: EntryId::new(7, 3),
-        configuration: Index(1),
+        configuration: Index(6),
         abdicated: Some(Abdicated { leader: NodeId(3), term: Term(3) }),
     };
     let response = VoteResponse { round: RoundId(9), campaign_term: Term(4), verdict: Verdict::Granted };
@@ -242,18 +246,25 @@ pub fn every_kind(from: u64, to: u64) -> Vec<Message> {
         round: RoundId(4),
         request_term: Term(3),
         promise_ms: 1000,
-        sent: Instant::ZERO,
-        priority: Priority::Normal,
+        sent: Instant::from_nanos(78),
+        priority: Priority::High,
         outcome: AppendOutcome::Accepted { matched: Index(7) },
     };
-    let envelope = append(from, to, 8, 100);
-    let bodies = [
+    let mut envelope = append(from, to, 8, 100);
+    if let Body::AppendEntries(append) = &mut envelope.body {
+        append.rank = Some(Rank { place: 1, slot: Duration::from_millis(3) });
+        append.fresh = Some(Instant::from_nanos(70));
+    }
+    let bodies: [Body; KINDS] = [
         Body::PreVote(vote),
         Body::PreVoteResponse(response),
         Body::Vote(vote),
         Body::VoteResponse(refused),
         envelope.body.clone(),
         Body::AppendResponse(accepted),
+        Body::Abdicate(Abdicate { successor: Some(NodeId(2)) }),
+        Body::ReadIndex(ReadIndex { round: RoundId(5), lease: true }),
+        Body::ReadIndexResponse(ReadIndexResponse { round: RoundId(5), request_term: Term(3), index: Some(Index(7)) }),
     ];
     bodies.into_iter().map(|body| Message { body, ..envelope.clone() }).collect()
 }
