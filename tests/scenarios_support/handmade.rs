@@ -29,13 +29,13 @@ pub(crate) fn send(world: &mut World, words: &mut Words<'_>) -> Result<(), Strin
 }
 
 struct Reader<'a> {
-    world: &'a World,
+    world: &'a mut World,
     from: NodeId,
     to: NodeId,
 }
 
 impl Reader<'_> {
-    fn body(&self, words: &mut Words<'_>) -> Result<Body, String> {
+    fn body(&mut self, words: &mut Words<'_>) -> Result<Body, String> {
         match words.next("a kind of message")? {
             "PreVote" => Ok(Body::PreVote(self.vote_request(words)?)),
             "Vote" => Ok(Body::Vote(self.vote_request(words)?)),
@@ -53,7 +53,7 @@ impl Reader<'_> {
     }
 
     /// `t5 r9 last 9@4 abdicated n1 t4`.
-    fn vote_request(&self, words: &mut Words<'_>) -> Result<VoteRequest, String> {
+    fn vote_request(&mut self, words: &mut Words<'_>) -> Result<VoteRequest, String> {
         let campaign_term = words.term()?;
         let round = self.world.notation.round_called(words.round()?);
         words.expect("last")?;
@@ -66,7 +66,7 @@ impl Reader<'_> {
     }
 
     /// `t5 r9 granted`, `t5 r9 refused`.
-    fn vote_response(&self, words: &mut Words<'_>) -> Result<VoteResponse, String> {
+    fn vote_response(&mut self, words: &mut Words<'_>) -> Result<VoteResponse, String> {
         let campaign_term = words.term()?;
         let round = self.world.notation.round_called(words.round()?);
         let verdict = match words.next("granted or refused")? {
@@ -78,7 +78,7 @@ impl Reader<'_> {
     }
 
     /// `after 1@1 [2@5, 3@5] commit 0 r1`.
-    fn append(&self, words: &mut Words<'_>) -> Result<AppendEntries, String> {
+    fn append(&mut self, words: &mut Words<'_>) -> Result<AppendEntries, String> {
         words.expect("after")?;
         let prev = words.entry()?;
         let mut entries = Vec::new();
@@ -102,7 +102,7 @@ impl Reader<'_> {
     }
 
     /// `to t2 r1 promise 1000 ms match 5`, or `.. old term`; it echoes the newest append on the link back.
-    fn append_response(&self, words: &mut Words<'_>) -> Result<AppendResponse, String> {
+    fn append_response(&mut self, words: &mut Words<'_>) -> Result<AppendResponse, String> {
         words.expect("to")?;
         let request_term = words.term()?;
         let round = self.world.notation.round_called(words.round()?);
@@ -123,7 +123,7 @@ impl Reader<'_> {
     }
 
     /// `to t2 r1 index 3`.
-    fn read_index_response(&self, words: &mut Words<'_>) -> Result<ReadIndexResponse, String> {
+    fn read_index_response(&mut self, words: &mut Words<'_>) -> Result<ReadIndexResponse, String> {
         words.expect("to")?;
         let request_term = words.term()?;
         let round = self.world.notation.round_called(words.round()?);

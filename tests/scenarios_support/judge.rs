@@ -86,6 +86,22 @@ impl Judge {
         }
     }
 
+    /// A lease that may be used at this true instant: nobody else leads, not even without a lease, and it knows of all
+    /// that is committed. `others` are the other nodes that are up.
+    pub(crate) fn usable(&mut self, holder: &Core, read_index: Index, others: &[&Core]) {
+        let (node, term) = (holder.config().id, holder.status().term);
+        for other in others.iter().map(|other| other.status()) {
+            if other.role == RoleKind::Leader && other.term > term {
+                let (other, later) = (other.id, other.term);
+                self.violation(format!("{other} leads {later} while {node} may still use its lease of {term}"));
+            }
+        }
+        let newest = self.newest_committed();
+        if read_index < newest {
+            self.violation(format!("{node} may read at index {read_index} by its lease, but {newest} is committed"));
+        }
+    }
+
     /// A state machine applies an entry: the one after its last, the same everywhere, committed and on its disk.
     pub(crate) fn applies(&mut self, node: NodeId, before: Option<&Entry>, on_disk: &[Entry], entry: &Entry) {
         let expected = before.map_or(Index(1), |before| before.id.index.next());

@@ -1,7 +1,7 @@
 //! One node of a story: its core, its clock, its disk and its state machine, each of which can fail by itself.
 
 use tenure::config::CoreConfig;
-use tenure::core::{Core, CoreStatus};
+use tenure::core::{Core, CoreStatus, Lease, Load};
 use tenure::log::{Entry, EntryKind};
 use tenure::message::Message;
 use tenure::time::{Duration, Instant};
@@ -30,10 +30,14 @@ pub(crate) struct Node {
     pub(crate) pace: DiskPace,
     /// When the running sync ends.
     pub(crate) sync_ends: Option<Duration>,
+    /// What it has asked to read from a disk that does not answer.
+    pub(crate) unread: Option<Vec<Load>>,
     /// What has come in while the process is stopped.
     pub(crate) paused: Option<Vec<Message>>,
     /// Its timers are late: they do not fire until the story says so.
     pub(crate) timers_off: bool,
+    /// A deadline that has passed without its timer firing, and when it fires after all.
+    pub(crate) late: Option<(Instant, Duration)>,
     /// What waits for a state machine that does not come back.
     pub(crate) blocked: Option<Vec<Entry>>,
     /// The state machine, in memory.
@@ -51,8 +55,10 @@ impl Node {
             disk,
             pace: DiskPace::Prompt,
             sync_ends: None,
+            unread: None,
             paused: None,
             timers_off: false,
+            late: None,
             blocked: None,
             applied: Vec::new(),
             commit: Index::ZERO,
@@ -78,7 +84,15 @@ impl Node {
         if self.timers_off || !self.runs() {
             return None;
         }
-        self.core.as_ref()?.next_deadline().map(|deadline| self.clock.reaches(deadline))
+        let deadline = self.core.as_ref()?.next_deadline()?;
+        let at = self.clock.reaches(deadline);
+        Some(self.late.filter(|(late, _)| *late == deadline).map_or(at, |(_, until)| at.max(until)))
+    }
+
+    /// If its timer is due by now it fires at `until` instead, unless the deadline moves before.
+    pub(crate) fn delay_timer(&mut self, now: Duration, until: Duration) {
+        let deadline = self.core.as_ref().and_then(Core::next_deadline);
+        self.late = deadline.filter(|deadline| self.clock.reaches(*deadline) <= now).map(|deadline| (deadline, until));
     }
 
     /// When its sync ends, as far as the process is there to see it.
@@ -92,9 +106,17 @@ impl Node {
         self.paused = None;
         self.blocked = None;
         self.sync_ends = None;
+        self.late = None;
+        self.unread = self.unread.as_ref().map(|_| Vec::new());
         self.applied.clear();
         self.commit = Index::ZERO;
         self.disk.crash();
+    }
+
+    /// The lease that other threads of this process may use now. A process that is paused has one, too: it may wake up
+    /// between looking at the clock and reading.
+    pub(crate) fn lease(&self, now: Instant) -> Option<Lease> {
+        self.core.as_ref()?.lease().filter(|lease| now < lease.until)
     }
 
     /// One line about it.
@@ -116,12 +138,17 @@ impl Node {
             let peers: Vec<_> = status.peers.iter().map(|(peer, matched)| format!("{peer} {matched}")).collect();
             line += &format!(", match {}", peers.join(" "));
         }
-        let _ = now;
+        if let Some(lease) = self.lease(now) {
+            line += &format!(", lease for {} ms", lease.until.since(now).as_millis());
+        }
+        if let Some(target) = status.transfer {
+            line += &target.map_or(", hands over".to_owned(), |target| format!(", hands over to {target}"));
+        }
         if self.paused.is_some() {
             line += ", paused";
         }
-        if let Some(fatal) = status.stopped {
-            line += &format!(", stopped: {fatal}");
+        if status.stopped.is_some() {
+            line += ", stopped";
         }
         line
     }

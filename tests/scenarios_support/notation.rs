@@ -102,7 +102,7 @@ impl Notation {
             Body::ReadIndex(_) | Body::ReadIndexResponse(_) => Topic::Reads,
             _ => Topic::Votes,
         };
-        self.line(if repeats { Topic::Heartbeats } else { topic }, elapsed, text);
+        self.line(if repeats && topic == Topic::Appends { Topic::Heartbeats } else { topic }, elapsed, text);
     }
 
     pub(crate) fn take(&mut self) -> Vec<String> {
@@ -131,13 +131,19 @@ impl Notation {
         if round == RoundId(0) {
             return round;
         }
-        let next = RoundId(self.rounds.len() as u64 + 1);
-        *self.rounds.entry(round).or_insert(next)
+        let taken = |number: &u64| self.rounds.values().any(|called| called.0 == *number);
+        let free = (1..).find(|number| !taken(number)).map_or(round, RoundId);
+        *self.rounds.entry(round).or_insert(free)
     }
 
-    /// The round that a transcript calls by this number; the number itself if there is none.
-    pub(crate) fn round_called(&self, small: RoundId) -> RoundId {
-        self.rounds.iter().find(|(_, called)| **called == small).map_or(small, |(round, _)| *round)
+    /// The round that a transcript calls by this number. If there is none, it is given to a new one.
+    pub(crate) fn round_called(&mut self, small: RoundId) -> RoundId {
+        let known = self.rounds.iter().find(|(_, called)| **called == small).map(|(round, _)| *round);
+        known.unwrap_or_else(|| {
+            let invented = RoundId(u64::MAX - small.0);
+            self.rounds.insert(invented, small);
+            invented
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use tenure::config::{CoreConfig, Limits, Priority, Timing};
 use tenure::log::HardState;
 use tenure::quorum::{Configuration, Voters};
 use tenure::time::Duration;
-use tenure::types::{NodeId, Term};
+use tenure::types::{Index, NodeId, Term};
 
 use crate::support::disk::Disk;
 use crate::support::lone::GROUP;
@@ -117,17 +117,19 @@ impl Setup {
     }
 }
 
-/// `on-disk n1 t3 vote n2 log 1 1 2 3`: term, vote, and the terms of the entries after the founding one. It is long ago
-/// that this node ran. Without `log` the entries stay as they are.
+/// `on-disk n1 t3 vote n2 promised 2E log 1 1 2 3`: term, vote, the longest promise it may have given (otherwise E), and
+/// the terms of the entries after the founding one. Without `log` the entries stay as they are.
 pub(crate) fn on_disk(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
     let id = words.node()?;
     let term: Term = words.term()?;
     let vote = if words.accept("vote") { Some(words.node()?) } else { None };
+    let e = world.e;
+    let longest_promise = if words.accept("promised") { words.duration(e)? } else { e };
     let node = world.nodes.get_mut(&id).filter(|node| node.core.is_none()).ok_or("the node is not down")?;
-    let hard_state = HardState { term, vote, longest_promise: node.config.timing.promise() };
+    let hard_state = HardState { term, vote, longest_promise };
     if words.accept("log") {
         let terms: Vec<u64> = words.all().into_iter().map(|word| number(word, "a term")).collect::<Result<_, _>>()?;
-        let founding = node.disk.restore(tenure::types::Index::ZERO).configurations;
+        let founding = node.disk.restore(Index::ZERO).configurations;
         let (_, configuration) = founding.into_iter().next().ok_or("the disk holds no configuration")?;
         node.disk = Disk::with_history(configuration, hard_state, &terms);
     } else {

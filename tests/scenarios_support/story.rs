@@ -32,8 +32,8 @@ pub(crate) fn play(name: &str, text: &str) -> Outcome {
             let ran = run(&mut world, command);
             output.extend(world.iter_mut().flat_map(|world| world.notation.take()));
             if let Err(error) = ran {
-                let so_far: String = output.iter().map(|line| format!("    {line}\n")).collect();
-                return Outcome::Wrong(format!("{name}:{line}: {command}: {error}\n{so_far}"));
+                let so_far: String = output.iter().map(|line| format!("  + {line}\n")).collect();
+                return Outcome::Wrong(format!("{report}{name}:{line}: {command}: {error}\n{so_far}"));
             }
         }
         if output != block.output {

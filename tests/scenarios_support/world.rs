@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tenure::core::{Consistency, Core, Event, Input, Output, Proposed, ReadAnswer, ReadId, TransferAnswer, TransferId};
+use tenure::core::{Consistency, Core, Event, Input, Load, Output, Proposed, ReadAnswer, ReadId, TransferAnswer, TransferId};
 use tenure::log::{Entry, Write};
 use tenure::message::Message;
 use tenure::time::Duration;
@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) judge: Judge,
     pub(crate) notation: Notation,
+    /// What the judges find belongs to the story. Otherwise it ends it.
+    pub(crate) violations_are_printed: bool,
     steps_at_once: usize,
     asked: u64,
 }
@@ -46,6 +48,7 @@ impl World {
             network: Network::new(),
             judge: Judge::default(),
             notation: Notation::new(),
+            violations_are_printed: false,
             steps_at_once: 0,
             asked: 0,
         }
@@ -76,7 +79,8 @@ impl World {
     fn next(&self) -> Option<(Duration, Next)> {
         let arrival = self.network.next_arrival().map(|time| (time, 0, NodeId(0)));
         let syncs = self.nodes.iter().filter_map(|(id, node)| Some((node.sync()?, 1, *id)));
-        let timers = self.nodes.iter().filter_map(|(id, node)| Some((node.timer()?, 2, *id)));
+        // Those that are late fire in the order of the nodes.
+        let timers = self.nodes.iter().filter_map(|(id, node)| Some((node.timer()?.max(self.elapsed), 2, *id)));
         let (time, order, id) = arrival.into_iter().chain(syncs).chain(timers).min()?;
         let next = match order {
             0 => Next::Arrival,
@@ -175,12 +179,20 @@ impl World {
         for answer in out.transfers {
             self.answer_transfer(id, answer);
         }
-        for load in out.loads {
-            let node = &self.nodes[&id];
-            let entries = Some(node.disk.read(load.first, load.last, load.max_bytes));
-            self.step(id, Input::Loaded { load, entries });
-        }
         self.apply(id, out.apply);
+        for load in out.loads {
+            match self.nodes.get_mut(&id).and_then(|node| node.unread.as_mut()) {
+                Some(unread) => unread.push(load),
+                None => self.load(id, load, true),
+            }
+        }
+    }
+
+    /// Reads from a node's disk what its core has asked for; or cannot.
+    pub(crate) fn load(&mut self, id: NodeId, load: Load, readable: bool) {
+        let disk = &self.nodes[&id].disk;
+        let entries = readable.then(|| disk.read(load.first, load.last, load.max_bytes));
+        self.step(id, Input::Loaded { load, entries });
     }
 
     /// Lets the judges look at a node, and prints its commit index if it moved.
@@ -193,6 +205,25 @@ impl World {
             self.notation.line(Topic::Commits, self.elapsed, format!("{id} commit {commit}"));
         }
         node.commit = commit;
+        self.look_at_leases();
+        if self.violations_are_printed {
+            for violation in self.judge.take() {
+                self.notation.always(self.elapsed, format!("judge: {violation}"));
+            }
+        }
+    }
+
+    /// Each on its holder's own clock. A lease is extended in steps only, so two that overlap do so after a step.
+    fn look_at_leases(&mut self) {
+        let leases = self.nodes.iter().filter_map(|(id, node)| Some((id, node.lease(node.clock.at(self.elapsed))?)));
+        for (id, lease) in leases {
+            let cores = self.nodes.iter().filter_map(|(other, node)| Some((other, node.core.as_ref()?)));
+            let (holders, others): (Vec<_>, Vec<_>) = cores.partition(|(other, _)| *other == id);
+            let others: Vec<_> = others.into_iter().map(|(_, core)| core).collect();
+            for (_, holder) in holders {
+                self.judge.usable(holder, lease.read_index, &others);
+            }
+        }
     }
 
     fn post(&mut self, message: Message) {

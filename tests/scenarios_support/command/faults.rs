@@ -67,7 +67,8 @@ pub(super) fn rate(world: &mut World, words: &mut Words<'_>) -> Result<(), Strin
 }
 
 /// `disk n1 hold`: nothing becomes durable; `one`: the oldest write does; `release`: all, and from then on promptly;
-/// `takes 30ms`: from then on each sync takes that long; `fail`: the device is gone.
+/// `takes 30ms`: from then on each sync takes that long; `fail`: the device is gone. `hold-reads`: what is read from it
+/// does not come back; `release-reads`; `fail-reads`: it cannot be read.
 pub(super) fn disk(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
     let id = node(world, words)?;
     match words.next("hold, one, release, takes or fail")? {
@@ -82,6 +83,12 @@ pub(super) fn disk(world: &mut World, words: &mut Words<'_>) -> Result<(), Strin
         }
         "one" => world.sync_one(id),
         "fail" => world.step(id, Input::WriteFailed),
+        "hold-reads" => of(world, id)?.unread = Some(Vec::new()),
+        how @ ("release-reads" | "fail-reads") => {
+            for load in of(world, id)?.unread.take().unwrap_or_default() {
+                world.load(id, load, how == "release-reads");
+            }
+        }
         other => return Err(format!("`{other}` is nothing that a disk does")),
     }
     Ok(())

@@ -16,7 +16,25 @@ pub(super) fn cut(world: &mut World, words: &mut Words<'_>) -> Result<(), String
     Ok(())
 }
 
-/// The opposite; `heal` alone heals everything.
+/// `links n1-n2 n2-n3`: these two exist, both ways, all others are cut.
+pub(super) fn only(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
+    let all = everybody(world);
+    let mut left = Vec::new();
+    for word in words.all() {
+        let (a, b) = word.split_once('-').ok_or_else(|| format!("`{word}` is not a link like n1-n2"))?;
+        let (a, b) = (crate::table::words::node(a)?, crate::table::words::node(b)?);
+        left.extend([(a, b), (b, a)]);
+    }
+    if let Some((a, b)) = left.iter().find(|link| !all.contains(link)) {
+        return Err(format!("there is no link from {a} to {b}"));
+    }
+    for link in all {
+        if left.contains(&link) { world.network.heal(link) } else { world.network.cut(link) }
+    }
+    Ok(())
+}
+
+/// The opposite of `cut`; `heal` alone heals everything.
 pub(super) fn heal(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
     let links = if words.is_empty() { everybody(world) } else { links_or_border(world, words)? };
     for link in links {
@@ -47,10 +65,23 @@ pub(super) fn hold(world: &mut World, words: &mut Words<'_>) -> Result<(), Strin
 }
 
 /// `release n1 -> n2`: what was held arrives now and nothing is held any more; `reversed`, or each `twice`. With `first`
-/// or `last` this one alone arrives and the others are held on; with `never` all of it is lost.
+/// or `last` this one alone arrives and the others are held on.
 pub(super) fn release(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
+    for message in let_go(world, words)? {
+        arrive(world, message);
+    }
+    Ok(())
+}
+
+/// `drop n1 -> n2`: the same words, but it never arrives.
+pub(super) fn drop_held(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
+    let_go(world, words).map(|_| ())
+}
+
+fn let_go(world: &mut World, words: &mut Words<'_>) -> Result<Vec<Message>, String> {
     let links = links(world, words)?;
     let how = words.take();
+    let mut all = Vec::new();
     for link in links {
         let mut held = match how {
             Some("first" | "last") => world.network.take_held(link),
@@ -68,14 +99,11 @@ pub(super) fn release(world: &mut World, words: &mut Words<'_>) -> Result<(), St
                 let last = held.split_off(held.len() - 1);
                 world.network.hold_again(std::mem::replace(&mut held, last));
             }
-            Some("never") => held.clear(),
             Some(other) => return Err(format!("`{other}` is no way to release")),
         }
-        for message in held {
-            arrive(world, message);
-        }
+        all.extend(held);
     }
-    Ok(())
+    Ok(all)
 }
 
 /// `repeat n1 -> n2 Append`: the newest one that was sent there arrives now, again.

@@ -35,6 +35,45 @@ pub(super) fn status(world: &mut World, words: &mut Words<'_>) -> Result<(), Str
     describe(world, words, |world, node| node.describe(node.clock.at(world.elapsed)))
 }
 
+/// `deadline n1`: when its timer fires next.
+pub(super) fn deadline(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
+    for id in nodes(world, words)? {
+        let line = match world.nodes[&id].timer() {
+            Some(at) => format!("{id} fires at {} ms", at.as_millis()),
+            None => format!("{id} has no deadline"),
+        };
+        say(world, line);
+    }
+    Ok(())
+}
+
+/// `judges print`: from now on their findings are printed like everything else. For stories in which something outside
+/// our assumptions happens, and which show that the judges see it.
+pub(super) fn judges(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
+    words.expect("print")?;
+    world.violations_are_printed = true;
+    Ok(())
+}
+
+/// `why n1`: why it knows no leader.
+pub(super) fn why(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
+    let id = node(world, words)?;
+    let status = world.nodes[&id].status().ok_or("the node is down")?;
+    let line = match status.no_leader {
+        Some(reason) => format!("{id} knows no leader: {}", without_fractions(&reason.to_string())),
+        None => format!("{id} knows a leader"),
+    };
+    say(world, line);
+    Ok(())
+}
+
+/// `412.338217ms` becomes `412ms`: what is finer depends on draws.
+fn without_fractions(text: &str) -> String {
+    let mut parts = text.split('.');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
 /// `log n1`, or of all: what the disk holds.
 pub(super) fn log(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
     describe(world, words, |_, node| node.describe_log())
@@ -60,7 +99,12 @@ pub(super) fn counters(world: &mut World, words: &mut Words<'_>) -> Result<(), S
     Ok(())
 }
 
-/// How many messages were sent since this was asked last.
+pub(super) fn count_traffic(world: &mut World) -> Result<(), String> {
+    world.network.take_traffic();
+    Ok(())
+}
+
+/// How many messages were sent since `count-traffic`, or since this was asked last.
 pub(super) fn traffic(world: &mut World) -> Result<(), String> {
     for ((link, kind), count) in world.network.take_traffic() {
         say(world, format!("{}->{} {kind} {count}", link.0, link.1));

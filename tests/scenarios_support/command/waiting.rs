@@ -17,10 +17,11 @@ pub(super) fn pass(world: &mut World, words: &mut Words<'_>) -> Result<(), Strin
     Ok(())
 }
 
-/// Time passes until nothing is on its way and no disk is busy.
+/// Time passes until nothing is on its way, no disk is busy and no timer is due.
 pub(super) fn settle(world: &mut World) -> Result<(), String> {
     let quiet = |world: &mut World| {
-        world.network.next_arrival().is_none() && world.nodes.values().all(|node| node.sync().is_none())
+        let idle = |node: &Node| node.sync().is_none() && node.timer().is_none_or(|at| at > world.elapsed);
+        world.network.next_arrival().is_none() && world.nodes.values().all(idle)
     };
     if world.pass_until(world.e, quiet) { Ok(()) } else { Err("it does not settle".to_owned()) }
 }
@@ -33,7 +34,8 @@ pub(super) fn until_deadline(world: &mut World, words: &mut Words<'_>) -> Result
     Ok(())
 }
 
-/// The timers of the others, leaders excepted, are late until this node stands.
+/// The timers of the others, leaders excepted, are late until this node stands; those that are due by then fire one
+/// after the other from `E` later on, unless something restarts them.
 pub(super) fn stand(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
     let id = running(world, words)?;
     alone(world, id, |role| role != RoleKind::Follower)
@@ -54,6 +56,10 @@ fn alone(world: &mut World, id: NodeId, done: impl Fn(RoleKind) -> bool) -> Resu
     switch(world, &late, true);
     let came = world.pass_until(world.e * PATIENCE, |world| world.nodes.get(&id).and_then(role).is_some_and(&done));
     switch(world, &late, false);
+    for (other, node) in world.nodes.iter_mut().filter(|(other, _)| late.contains(other)) {
+        let other = u32::try_from(other.0).unwrap_or(u32::MAX);
+        node.delay_timer(world.elapsed, world.elapsed + world.e + world.e / 10 * other);
+    }
     if came { Ok(()) } else { Err(format!("{id} did not come to that within {PATIENCE} E")) }
 }
 
@@ -72,5 +78,6 @@ pub(super) fn timers(world: &mut World, words: &mut Words<'_>) -> Result<(), Str
 fn switch(world: &mut World, ids: &[NodeId], off: bool) {
     for (_, node) in world.nodes.iter_mut().filter(|(id, _)| ids.contains(id)) {
         node.timers_off = off;
+        node.late = None;
     }
 }
