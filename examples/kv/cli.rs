@@ -77,6 +77,13 @@ pub(crate) struct Serve {
     pub(crate) store: StoreKind,
     #[command(flatten)]
     pub(crate) timing: TimingArgs,
+    /// How much this node wants to lead: among nodes that are fit to, those of higher priority stand first.
+    #[arg(long, value_enum, default_value_t = Wants::Normal)]
+    pub(crate) priority: Wants,
+    /// Reads rely on the leader's lease instead of asking a quorum: no message, but the rates of all clocks must be within
+    /// 1 % of the true one, also those of virtual machines.
+    #[arg(long)]
+    pub(crate) lease_reads: bool,
     /// Size of one file of the log, in bytes: a multiple of 4096, from 2 MiB (twice the longest command) to 1 GiB.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(2 << 20..=1 << 30))]
     pub(crate) segment_bytes: u64,
@@ -150,6 +157,10 @@ pub(crate) struct Demo {
     /// How often nodes are killed: in turn the leader, a follower, two at once, all three. Give it load enough (--count).
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) kills: u64,
+    /// How often leadership is handed over in order after the kills: in turn by FAILOVER and by stopping the leader with
+    /// SIGTERM. Give it load enough (--count).
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub(crate) handovers: u64,
     /// Bytes of a value.
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(16..=1_000_000))]
     pub(crate) value_bytes: u64,
@@ -165,6 +176,13 @@ pub(crate) struct Demo {
     /// Leaves the cluster running for you to try.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wants {
+    Low,
+    Normal,
+    High,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

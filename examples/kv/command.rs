@@ -15,6 +15,8 @@ pub(crate) enum Request {
     Write { operation: Operation, slot: u16 },
     Read(Read),
     CountDigest,
+    /// Hands leadership to the node with this host and port for clients, or to whoever is fit.
+    HandOver(Option<(Bytes, Bytes)>),
     Local(Local),
 }
 
@@ -116,7 +118,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     command("del", -2, &["write"], ALL_KEYS, "generic", "Removes keys; answers how many there were.", delete),
     command("echo", 2, &["loading", "stale", "fast"], NO_KEYS, "connection", "Answers its argument.", |a| local(Local::Echo(a[0].clone()))),
     command("exists", -2, &["readonly", "fast"], ALL_KEYS, "generic", "How many of the keys exist.", |a| Ok(Request::Read(Read::Exists(a.to_vec())))),
-    command("get", 2, &["readonly", "fast"], ONE_KEY, "string", "The value of a key, linearizable on the leader.", |a| Ok(Request::Read(Read::Get(a[0].clone())))),
+    command("failover", -1, &["admin"], NO_KEYS, "server", "Hands the leadership over: to any node, or with TO host port to that one. Sent to the leader.", failover),
+    command("get", 2, &["readonly", "fast"], ONE_KEY, "string", "The value of a key, linearizable on every node.", |a| Ok(Request::Read(Read::Get(a[0].clone())))),
     command("hello", -1, &["loading", "stale", "fast"], NO_KEYS, "connection", "Agrees on the version of the protocol.", hello),
     command("incr", 2, &["write", "denyoom", "fast"], ONE_KEY, "string", "Adds one to an integer; a missing key counts from 0.", increment),
     command("info", -1, &["loading", "stale"], NO_KEYS, "server", "The state of this node.", |_| local(Local::Info)),
@@ -255,6 +258,14 @@ fn debug(arguments: &[Bytes]) -> Result<Request, Reply> {
     }
 }
 
+fn failover(arguments: &[Bytes]) -> Result<Request, Reply> {
+    match arguments {
+        [] => Ok(Request::HandOver(None)),
+        [to, host, port] if is(to, "TO") => Ok(Request::HandOver(Some((host.clone(), port.clone())))),
+        _ => Err(Reply::error("ERR syntax error, FAILOVER takes nothing or TO host port")),
+    }
+}
+
 fn is(argument: &Bytes, word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }
@@ -324,6 +335,13 @@ mod tests {
         for wrong in ["SET k v NX XX", "SET k v EX 10", "SET k v IFEQ"] {
             assert!(refusal(wrong).starts_with("ERR syntax error"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn failover_names_a_node_or_none() {
+        assert_eq!(parsed("FAILOVER"), Ok(Request::HandOver(None)));
+        assert_eq!(parsed("failover to h 7"), Ok(Request::HandOver(Some(("h".into(), "7".into())))));
+        assert!(refusal("FAILOVER ABORT").starts_with("ERR syntax error"));
     }
 
     #[test]

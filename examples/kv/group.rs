@@ -1,7 +1,8 @@
 //! The replicated group, as the server sees it.
 
 use tenure::core::RoleKind;
-use tenure::runtime::{Applied, Consistency, Group, ProposalError, ReadError};
+use tenure::runtime::{Applied, Consistency, Group, ProposalError, ReadError, TransferError};
+use tenure::types::NodeId;
 
 use super::replica::{Done, Failure, Replica, Status, Write};
 use super::store::Outcome;
@@ -18,7 +19,12 @@ impl Replica for Group<Outcome> {
     }
 
     fn confirm(&self, done: Done<()>) {
-        self.read_with(Consistency::Linearizable, move |answer| done(answer.map(|_| ()).map_err(Failure::from)));
+        // Without lease reads the group confirms these like linearizable ones; with them it sees the same.
+        self.read_with(Consistency::Lease, move |answer| done(answer.map(|_| ()).map_err(Failure::from)));
+    }
+
+    fn hand_over(&self, to: Option<NodeId>, done: Done<NodeId>) {
+        self.transfer_with(to, move |answer| done(answer.map_err(Failure::from)));
     }
 
     fn status(&self) -> Status {
@@ -32,6 +38,7 @@ impl Replica for Group<Outcome> {
             term: core.term.0,
             last: core.last.index.0,
             commit: core.commit.0,
+            no_leader: core.no_leader.map(|why| why.to_string()),
             stopped: core.stopped.map(|fatal| fatal.to_string()),
         }
     }
@@ -41,6 +48,7 @@ impl From<ProposalError> for Failure {
     fn from(error: ProposalError) -> Self {
         match error {
             ProposalError::NotLeader { leader } => Self::NotLeader(leader),
+            ProposalError::Transferring => Self::HandingOver,
             ProposalError::Overloaded => Self::Busy(error.to_string()),
             ProposalError::TooLarge { .. } => Self::TooLarge(error.to_string()),
             error if error.certainly_not_committed() => Self::Stopped(error.to_string()),
@@ -55,6 +63,15 @@ impl From<ReadError> for Failure {
             ReadError::NotLeader { leader } => Self::NotLeader(leader),
             ReadError::Overloaded => Self::Busy(error.to_string()),
             error => Self::Stopped(error.to_string()),
+        }
+    }
+}
+
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::NotLeader { leader } => Self::NotLeader(leader),
+            error => Self::Busy(error.to_string()),
         }
     }
 }

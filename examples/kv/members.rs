@@ -78,6 +78,13 @@ impl Members {
         }
     }
 
+    /// The node with this host and port for clients.
+    pub(crate) fn find(&self, host: &[u8], port: &[u8]) -> Option<NodeId> {
+        let port: u16 = std::str::from_utf8(port).ok()?.parse().ok()?;
+        let found = self.all.values().find(|member| member.host.as_bytes() == host && member.resp_port == port);
+        found.map(|member| member.id)
+    }
+
     /// Answers a `CLUSTER` question: one shard, its master is the leader.
     pub(crate) fn answer(&self, question: ClusterQuestion, leader: Option<NodeId>, term: u64) -> Reply {
         let leader = leader.and_then(|leader| self.all.get(&leader));

@@ -10,9 +10,13 @@ pub(crate) trait Replica: Send + Sync + 'static {
     /// Proposes commands, in this order. Each callback is called once, on any thread, possibly before this returns.
     fn write(&self, batch: Vec<Write>);
 
-    /// Asks whether this node leads. The callback is called once, on any thread; with `Ok` the store has everything
-    /// that was acknowledged to anybody before this call.
+    /// Asks, a follower its leader, whether the store has everything that was acknowledged to anybody before this call.
+    /// The callback is called once, on any thread; with `Ok` it has.
     fn confirm(&self, done: Done<()>);
+
+    /// Hands the leadership over to this node, or to whoever is fit, and answers with who it is. The callback is called
+    /// once, on any thread.
+    fn hand_over(&self, to: Option<NodeId>, done: Done<NodeId>);
 
     /// What this node knows at the moment: good for hints, not for answers about the data.
     fn status(&self) -> Status;
@@ -36,6 +40,8 @@ pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     NotLeader(Option<NodeId>),
+    /// Leadership is on its way to another node; try again in a moment.
+    HandingOver,
     Busy(String),
     TooLarge(String),
     Stopped(String),
@@ -50,6 +56,8 @@ pub(crate) struct Status {
     pub(crate) term: u64,
     pub(crate) last: u64,
     pub(crate) commit: u64,
+    /// Why nobody leads, as far as this node can tell.
+    pub(crate) no_leader: Option<String>,
     /// Why the group does not work here any more.
     pub(crate) stopped: Option<String>,
 }

@@ -11,15 +11,15 @@
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::error::{Interruption, ProposalError, ReadError};
+use super::error::{Interruption, ProposalError, ReadError, TransferError};
 use super::hosted::Hosted;
-use super::reply::{Answer, ReadReply, Reply};
+use super::reply::{Answer, ReadReply, Reply, TransferReply};
 use crate::config::CoreConfig;
-use crate::core::{Event, Input, Load, Restored, StartError};
+use crate::core::{Consistency, Event, Input, Lease, Load, Restored, StartError};
 use crate::log::{Entry, Write};
 use crate::message::Message;
 use crate::time::Instant;
-use crate::types::{GroupId, Index, WriteSeq};
+use crate::types::{GroupId, Index, NodeId, WriteSeq};
 
 pub use super::hosted::GroupStatus;
 
@@ -38,13 +38,26 @@ pub enum ShardInput {
         /// Who waits.
         reply: Reply,
     },
-    /// Somebody wants to read linearizably.
+    /// Somebody wants to read.
     Read {
         /// From this group.
         group: GroupId,
+        /// How fresh.
+        consistency: Consistency,
         /// Who waits.
         reply: ReadReply,
     },
+    /// Somebody wants leadership to be handed over (rule `p09`).
+    Transfer {
+        /// Of this group.
+        group: GroupId,
+        /// To whom; `None` for the fittest voter.
+        target: Option<NodeId>,
+        /// Who waits.
+        reply: TransferReply,
+    },
+    /// The machine slept or its clock jumped (rule `p16`): for every group.
+    ClockJumped,
     /// A write of the group is durable, and every earlier one of it.
     Durable {
         /// The group.
@@ -87,6 +100,13 @@ pub struct Committed {
 
 /// What a shard wants done. Called under the shard's lock: nothing here may block or run a caller's code.
 pub trait Effects {
+    /// What threads beside the shard may use of the group's lease from now on; `None` takes it away.
+    ///
+    /// Comes before everything else that follows from the same inputs: a revoked lease is out of use before any message
+    /// of the new role leaves (rule `p08`), and the read index covers an entry before anybody can learn that it is
+    /// committed (rule `p07`).
+    fn lease(&mut self, group: GroupId, lease: Option<Lease>);
+
     /// Sends these messages: takes them all out, in any order, or loses them.
     fn send(&mut self, messages: &mut Vec<Message>);
 
@@ -122,8 +142,10 @@ pub struct ShardCounters {
     pub append_batches: u64,
     /// Commands appended whose outcome became unknown here.
     pub unknown: u64,
-    /// Reads asked for.
+    /// Reads asked of the shard; those that its lease answered elsewhere are not among them.
     pub reads: u64,
+    /// Transfers of leadership asked for.
+    pub transfers: u64,
     /// Entries handed to state machines.
     pub committed: u64,
     /// Messages received.
@@ -179,7 +201,9 @@ impl Shard {
         if let Some(mut hosted) = self.groups.remove(&group) {
             self.touched.retain(|other| *other != group);
             self.deadlines.retain(|(_, other)| *other != group);
-            self.counters.unknown += hosted.end(Interruption::ShutDown, ReadError::ShutDown, effects);
+            hosted.withdraw_lease(effects);
+            let (read, transfer) = (ReadError::ShutDown, TransferError::ShutDown);
+            self.counters.unknown += hosted.end(Interruption::ShutDown, read, transfer, effects);
             hosted.refuse_batch(ProposalError::ShutDown, effects);
         }
     }
@@ -199,15 +223,13 @@ impl Shard {
             }
             ShardInput::Deadline => self.expire(now),
             ShardInput::Propose { group, command, reply } => self.propose(group, command, reply, effects),
-            ShardInput::Read { group, reply } => self.read(now, group, reply, effects),
+            ShardInput::Read { group, consistency, reply } => self.read(now, group, consistency, reply, effects),
+            ShardInput::Transfer { group, target, reply } => self.transfer(now, group, target, reply, effects),
+            ShardInput::ClockJumped => self.step_all(now, || Input::ClockJumped),
             ShardInput::Durable { group, seq } => {
                 self.step(now, group, Input::Durable(seq));
             }
-            ShardInput::LogFailed => {
-                for group in self.ids() {
-                    self.step(now, group, Input::WriteFailed);
-                }
-            }
+            ShardInput::LogFailed => self.step_all(now, || Input::WriteFailed),
             ShardInput::Applied { group, index } => {
                 if let Some(hosted) = self.groups.get_mut(&group) {
                     hosted.applied = hosted.applied.max(index);
@@ -287,13 +309,36 @@ impl Shard {
         }
     }
 
-    fn read(&mut self, now: &mut dyn FnMut() -> Instant, group: GroupId, reply: ReadReply, effects: &mut impl Effects) {
+    fn read(
+        &mut self,
+        now: &mut dyn FnMut() -> Instant,
+        group: GroupId,
+        consistency: Consistency,
+        reply: ReadReply,
+        effects: &mut impl Effects,
+    ) {
         self.counters.reads += 1;
         let Some(hosted) = self.groups.get_mut(&group) else {
             return effects.answer(Answer::Read(reply, Err(ReadError::ShutDown)));
         };
         let id = hosted.await_read(reply);
-        self.step(now, group, Input::Read(id, crate::core::Consistency::Linearizable));
+        self.step(now, group, Input::Read(id, consistency));
+    }
+
+    fn transfer(
+        &mut self,
+        now: &mut dyn FnMut() -> Instant,
+        group: GroupId,
+        target: Option<NodeId>,
+        reply: TransferReply,
+        effects: &mut impl Effects,
+    ) {
+        self.counters.transfers += 1;
+        let Some(hosted) = self.groups.get_mut(&group) else {
+            return effects.answer(Answer::Transfer(reply, Err(TransferError::ShutDown)));
+        };
+        let id = hosted.await_transfer(reply);
+        self.step(now, group, Input::Transfer(id, target));
     }
 
     fn expire(&mut self, now: &mut dyn FnMut() -> Instant) {
@@ -302,6 +347,12 @@ impl Shard {
             self.deadlines.iter().take_while(|(deadline, _)| *deadline <= due).map(|(_, group)| *group).collect();
         for group in groups {
             self.step(now, group, Input::Deadline);
+        }
+    }
+
+    fn step_all(&mut self, now: &mut dyn FnMut() -> Instant, input: impl Fn() -> Input) {
+        for group in self.ids() {
+            self.step(now, group, input());
         }
     }
 

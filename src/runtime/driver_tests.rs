@@ -5,7 +5,7 @@ use crate::config::CoreConfig;
 use crate::core::RoleKind;
 use crate::message::Body;
 use crate::quorum::Configuration;
-use crate::runtime::{ReadTicket, Ticket};
+use crate::runtime::{ReadTicket, Ticket, TransferTicket};
 use crate::time::Duration;
 use crate::types::NodeId;
 
@@ -17,16 +17,43 @@ struct Kept {
     sent: Vec<Message>,
     writes: Vec<(GroupId, Write)>,
     applies: Vec<(GroupId, Vec<Committed>)>,
+    leases: BTreeMap<GroupId, Lease>,
+    /// What was wanted, in order.
+    calls: Vec<Call>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Call {
+    Lease(Option<Index>),
+    Apply(Index),
+    /// The highest commit index told to anybody, or a farewell.
+    Send {
+        commit: Index,
+        farewell: bool,
+    },
 }
 
 impl Effects for Kept {
+    fn lease(&mut self, group: GroupId, lease: Option<Lease>) {
+        self.calls.push(Call::Lease(lease.map(|lease| lease.read_index)));
+        self.leases.remove(&group);
+        self.leases.extend(lease.map(|lease| (group, lease)));
+    }
     fn send(&mut self, messages: &mut Vec<Message>) {
+        let commit = |message: &Message| match &message.body {
+            Body::AppendEntries(append) => append.commit,
+            _ => Index::ZERO,
+        };
+        let commit = messages.iter().map(commit).max().unwrap_or_default();
+        let farewell = messages.iter().any(|message| matches!(message.body, Body::Abdicate(_)));
+        self.calls.push(Call::Send { commit, farewell });
         self.sent.append(messages);
     }
     fn persist(&mut self, group: GroupId, write: Write) {
         self.writes.push((group, write));
     }
     fn apply(&mut self, group: GroupId, entries: Vec<Committed>) {
+        self.calls.extend(entries.last().map(|last| Call::Apply(last.entry.id.index)));
         self.applies.push((group, entries));
     }
     fn read(&mut self, _group: GroupId, index: Index, reply: ReadReply) {
@@ -54,7 +81,8 @@ impl Bench {
         for group in (1..=groups).map(GroupId) {
             let voters = Configuration::of_voters(voters.clone().into_iter().map(NodeId)).unwrap();
             let (_, restored) = Restored::founding(voters);
-            let config = CoreConfig::new(NodeId(1), group, 7);
+            let mut config = CoreConfig::new(NodeId(1), group, 7);
+            config.lease_reads = true;
             let Self { shard, time, readings, .. } = &mut bench;
             shard.open(&mut reading(time, readings), config, restored).unwrap();
         }
@@ -91,10 +119,80 @@ impl Bench {
         self.sync();
     }
 
+    /// The peers answer everything that was sent to them, until nothing is sent any more.
+    fn answer(&mut self, peers: &[u64]) {
+        loop {
+            let asked = std::mem::take(&mut self.kept.sent);
+            let answers: Vec<_> =
+                asked.into_iter().filter(|message| peers.contains(&message.to.0)).filter_map(agreeing).collect();
+            if answers.is_empty() {
+                return;
+            }
+            self.handle(ShardInput::Received(answers));
+            self.flush();
+        }
+    }
+
+    /// Node 1 of several leads, its term's first entry is committed, and its disk is idle.
+    fn elect_by(&mut self, peers: &[u64]) {
+        while self.shard.status(GROUP).unwrap().core.role != RoleKind::Leader {
+            self.time = self.time.max(self.shard.next_deadline().unwrap_or(self.time));
+            self.handle(ShardInput::Deadline);
+            self.flush();
+            while !(self.kept.sent.is_empty() && self.kept.writes.is_empty()) {
+                self.answer(peers);
+                self.sync();
+            }
+        }
+        self.finish();
+    }
+
+    /// The state machine has done what it was given.
+    fn finish(&mut self) {
+        for (group, entries) in std::mem::take(&mut self.kept.applies) {
+            let index = entries.last().unwrap().entry.id.index;
+            for Committed { entry, reply } in entries {
+                if let Some(reply) = reply {
+                    reply.applied(entry.id, ());
+                }
+            }
+            self.handle(ShardInput::Applied { group, index });
+        }
+        self.flush();
+    }
+
+    /// Time passes, with every deadline on the way; the peers answer.
+    fn pass(&mut self, time: Duration, peers: &[u64]) {
+        let end = self.time + time;
+        while let Some(deadline) = self.shard.next_deadline().filter(|deadline| *deadline <= end) {
+            self.time = self.time.max(deadline);
+            self.handle(ShardInput::Deadline);
+            self.flush();
+            self.answer(peers);
+        }
+        self.time = self.time.max(end);
+    }
+
     fn propose(&mut self, group: GroupId) -> Ticket<()> {
         let (ticket, reply) = Ticket::new();
         self.handle(ShardInput::Propose { group, command: Bytes::from_static(b"x"), reply });
         ticket
+    }
+
+    fn read(&mut self, consistency: Consistency) -> ReadTicket {
+        let (ticket, reply) = ReadTicket::new();
+        self.handle(ShardInput::Read { group: GROUP, consistency, reply });
+        ticket
+    }
+
+    fn transfer(&mut self, target: Option<u64>) -> TransferTicket {
+        let (ticket, reply) = TransferTicket::new();
+        self.handle(ShardInput::Transfer { group: GROUP, target: target.map(NodeId), reply });
+        ticket
+    }
+
+    fn core(&self) -> crate::core::CoreStatus {
+        self.shard.status(GROUP).unwrap().core
     }
 }
 
@@ -117,8 +215,7 @@ fn p00_every_step_samples_the_clock_itself() {
     bench.elect();
     let (steps, readings) = (bench.shard.counters().steps, bench.readings);
     for _ in 0..10 {
-        let (_ticket, reply) = ReadTicket::new();
-        bench.handle(ShardInput::Read { group: GROUP, reply });
+        let _ticket = bench.read(Consistency::Linearizable);
     }
     let _ticket = bench.propose(GROUP);
     bench.flush();
@@ -130,20 +227,7 @@ fn p00_every_step_samples_the_clock_itself() {
 #[test]
 fn p00_stamps_are_those_of_the_step_and_not_of_the_queue() {
     let mut bench = Bench::new(1, [1, 2, 3]);
-    while bench.kept.sent.is_empty() {
-        bench.time = bench.time.max(bench.shard.next_deadline().unwrap());
-        bench.handle(ShardInput::Deadline);
-        bench.flush();
-        bench.sync();
-    }
-    for _ in 0..3 {
-        let asked = std::mem::take(&mut bench.kept.sent);
-        let answers = asked.into_iter().filter(|message| message.to == NodeId(2)).map(agreeing).collect();
-        bench.handle(ShardInput::Received(answers));
-        bench.flush();
-        bench.sync();
-    }
-    assert_eq!(bench.shard.status(GROUP).unwrap().core.role, RoleKind::Leader);
+    bench.elect_by(&[2]);
     bench.kept.sent.clear();
     let queued_at = bench.time;
     let _ticket = bench.propose(GROUP);
@@ -162,8 +246,8 @@ fn p00_stamps_are_those_of_the_step_and_not_of_the_queue() {
     assert!(stamps.iter().all(|stamp| *stamp >= queued_at + Duration::from_millis(3)), "{stamps:?}");
 }
 
-/// What a peer answers that agrees with everything.
-fn agreeing(request: Message) -> Message {
+/// What a peer answers that agrees with everything; `None` to what needs no answer.
+fn agreeing(request: Message) -> Option<Message> {
     use crate::message::{AppendOutcome, AppendResponse, Verdict, VoteResponse};
     let respond = |request: &crate::message::VoteRequest| VoteResponse {
         round: request.round,
@@ -177,14 +261,14 @@ fn agreeing(request: Message) -> Message {
             stamp: append.stamp,
             round: append.round,
             request_term: request.term,
-            promise_ms: 0,
+            promise_ms: 1000,
             sent: Instant::ZERO,
             priority: crate::config::Priority::Normal,
             outcome: AppendOutcome::Accepted { matched: append.slice.last().index },
         }),
-        other => other.clone(),
+        _ => return None,
     };
-    Message { from: request.to, to: request.from, body, ..request }
+    Some(Message { from: request.to, to: request.from, body, ..request })
 }
 
 /// Everything proposed in one drain is one append and one write, and answered in order once it is applied.
@@ -251,4 +335,132 @@ fn closing_a_group_answers_everybody() {
     assert_eq!(answered(appended), Some(Err(ProposalError::Unknown(Interruption::ShutDown))));
     assert_eq!(answered(waiting), Some(Err(ProposalError::ShutDown)));
     assert_eq!((bench.shard.next_deadline(), bench.shard.status(GROUP)), (None, None));
+}
+
+/// `p07`, `p08`: what other threads may use of a lease is told before anything else of the same flush. The read index
+/// covers an entry before it is applied and before a peer hears that it is committed; a lease that is over is taken away
+/// before the farewell leaves.
+#[test]
+fn p07_p08_the_lease_is_told_before_anything_else() {
+    let mut bench = Bench::new(1, [1, 2, 3]);
+    bench.elect_by(&[2, 3]);
+    bench.sync();
+    bench.kept.calls.clear();
+
+    let ticket = bench.propose(GROUP);
+    bench.flush();
+    bench.sync();
+    bench.answer(&[2]);
+    let last = bench.core().last.index;
+    let told = |call: &Call| matches!(call, Call::Lease(Some(index)) if *index >= last);
+    let learned = |call: &Call| match call {
+        Call::Apply(index) => *index >= last,
+        Call::Send { commit, .. } => *commit >= last,
+        Call::Lease(_) => false,
+    };
+    let calls = &bench.kept.calls;
+    assert!(calls.iter().position(told).unwrap() < calls.iter().position(learned).unwrap(), "{calls:?}");
+    bench.pass(Duration::from_millis(100), &[2]);
+    let told_of = bench.kept.calls.iter().filter(|call| learned(call)).count();
+    assert!(told_of >= 2, "applied, and a peer was told: {:?}", bench.kept.calls);
+    bench.finish();
+    assert!(answered(ticket).unwrap().is_ok());
+
+    bench.kept.calls.clear();
+    let transfer = bench.transfer(Some(2));
+    bench.flush();
+    bench.answer(&[2]);
+    assert_eq!(answered_transfer(transfer), Some(Ok(NodeId(2))));
+    let revoked = bench.kept.calls.iter().position(|call| *call == Call::Lease(None));
+    let farewell = bench.kept.calls.iter().position(|call| matches!(call, Call::Send { farewell: true, .. }));
+    assert!(revoked.unwrap() < farewell.unwrap(), "{:?}", bench.kept.calls);
+}
+
+fn answered_transfer(ticket: TransferTicket) -> Option<Result<NodeId, TransferError>> {
+    ticket.wait_timeout(Duration::ZERO).ok()
+}
+
+/// `p07`: a lease that has not changed is not told again; one that got longer or covers more is.
+#[test]
+fn p07_only_a_lease_that_changed_is_told() {
+    let mut bench = Bench::new(1, [1, 2, 3]);
+    bench.elect_by(&[2, 3]);
+    let lease = bench.kept.leases[&GROUP];
+    assert_eq!(lease.read_index, bench.core().commit);
+    bench.kept.calls.clear();
+    let _read = bench.read(Consistency::Local);
+    bench.flush();
+    assert_eq!(bench.kept.calls, []);
+    bench.pass(Duration::from_millis(200), &[2, 3]);
+    assert!(bench.kept.leases[&GROUP].until > lease.until);
+}
+
+/// `p16`: a jump of the clock takes every group's lease away until a message that left after it was answered.
+#[test]
+fn p16_a_clock_that_jumped_ends_every_lease() {
+    let mut bench = Bench::new(2, [1, 2, 3]);
+    bench.elect_by(&[2, 3]);
+    assert_eq!(bench.kept.leases.len(), 2);
+    bench.handle(ShardInput::ClockJumped);
+    bench.flush();
+    assert_eq!(bench.kept.leases.len(), 0);
+    bench.pass(Duration::from_millis(200), &[2, 3]);
+    assert_eq!(bench.kept.leases.len(), 2);
+}
+
+/// `p09`: whoever asks for a transfer is told what became of it, also if the group ends before.
+#[test]
+fn p09_a_transfer_is_always_answered() {
+    let mut bench = Bench::new(1, [1, 2, 3]);
+    let early = bench.transfer(None);
+    bench.flush();
+    assert_eq!(answered_transfer(early), Some(Err(TransferError::NotLeader { leader: None })));
+    bench.elect_by(&[2, 3]);
+    let stranger = bench.transfer(Some(9));
+    bench.flush();
+    assert_eq!(answered_transfer(stranger), Some(Err(TransferError::NotAVoter(NodeId(9)))));
+    bench.pass(Duration::from_millis(900), &[2]);
+
+    let (late, second) = (bench.transfer(Some(3)), bench.transfer(None));
+    bench.flush();
+    assert_eq!(answered_transfer(second), Some(Err(TransferError::InProgress)));
+    bench.pass(Duration::from_secs(1), &[2]);
+    assert_eq!(answered_transfer(late), Some(Err(TransferError::TimedOut)));
+    assert_eq!(bench.core().role, RoleKind::Leader);
+
+    let open = bench.transfer(Some(3));
+    bench.flush();
+    bench.shard.close(GROUP, &mut bench.kept);
+    assert_eq!(answered_transfer(open), Some(Err(TransferError::ShutDown)));
+    let closed = bench.transfer(None);
+    assert_eq!(answered_transfer(closed), Some(Err(TransferError::ShutDown)));
+    assert_eq!(bench.kept.leases.len(), 0, "`p08`: the lease ends with the group");
+    assert_eq!(bench.shard.counters().transfers, 6);
+}
+
+/// `p11`, `c33`: a leader whose own disk is slower than its quorum's may lose its role with commands that are committed
+/// and not yet durable here. They are answered with their output once they are applied, not as unknown; those that are
+/// not committed are unknown.
+#[test]
+fn p11_what_is_committed_is_answered_although_leadership_was_lost() {
+    let mut bench = Bench::new(1, [1, 2, 3]);
+    bench.elect_by(&[2, 3]);
+    let committed = bench.propose(GROUP);
+    bench.flush();
+    bench.answer(&[2, 3]);
+    assert_eq!(bench.core().commit, bench.core().last.index);
+    assert!(bench.core().durable < bench.core().commit, "its own disk has not moved");
+    bench.pass(Duration::from_millis(1950), &[2, 3]);
+    assert_eq!(bench.core().role, RoleKind::Leader);
+    let lost = bench.propose(GROUP);
+    bench.flush();
+    bench.pass(Duration::from_millis(100), &[]);
+    assert_eq!((bench.core().role, bench.core().counters.abdications), (RoleKind::Follower, 1));
+    let lost = answered(lost);
+    assert!(matches!(lost, Some(Err(ProposalError::Unknown(Interruption::LeadershipLost { .. })))), "{lost:?}");
+    let Err(committed) = committed.wait_timeout(Duration::ZERO) else { panic!("nothing is applied yet") };
+    bench.sync();
+    bench.finish();
+    assert!(answered(committed).unwrap().is_ok());
+    assert_eq!(bench.shard.counters().unknown, 1);
 }

@@ -108,6 +108,57 @@ pub enum ReadError {
     ShutDown,
 }
 
+/// Leadership was not handed over here, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// This node does not lead. Ask the leader, if one is known.
+    #[error("not the leader; known leader: {leader:?}")]
+    NotLeader {
+        /// The leader this node follows.
+        leader: Option<NodeId>,
+    },
+    /// Another transfer is open. It ends within an election timeout; ask again then.
+    #[error("another transfer is open; it ends within an election timeout")]
+    InProgress,
+    /// The target is no voter of the group. Choose a voter.
+    #[error("{0} is no voter of the group")]
+    NotAVoter(NodeId),
+    /// There is no other voter.
+    #[error("there is no other voter to hand over to")]
+    NoOtherVoter,
+    /// The target did not catch up and answer within an election timeout. This node leads on and takes proposals; see
+    /// whether the target is up, then ask again.
+    #[error("the target did not catch up within an election timeout; this node leads on")]
+    TimedOut,
+    /// This node stopped leading before the target was ready. Ask the new leader, if that is still wanted.
+    #[error("leadership was lost before the target was ready")]
+    LeadershipLost,
+    /// Too much is waiting in front of the group. Ask again later.
+    #[error("overloaded: too many inputs are waiting; ask again later")]
+    Overloaded,
+    /// The group has stopped on this node, which leads it no more.
+    #[error("the group has stopped on this node: {0}")]
+    Stopped(Fatal),
+    /// The node is shut down; whether it had handed over before is not known here. Ask another node who leads.
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
+impl From<core::TransferError> for TransferError {
+    fn from(error: core::TransferError) -> Self {
+        match error {
+            core::TransferError::NotLeader { leader } => Self::NotLeader { leader },
+            core::TransferError::InProgress => Self::InProgress,
+            core::TransferError::NotAVoter(node) => Self::NotAVoter(node),
+            core::TransferError::NoOtherVoter => Self::NoOtherVoter,
+            core::TransferError::TimedOut => Self::TimedOut,
+            core::TransferError::LeadershipLost => Self::LeadershipLost,
+            core::TransferError::Stopped(fatal) => Self::Stopped(fatal),
+        }
+    }
+}
+
 impl From<core::ReadError> for ReadError {
     fn from(error: core::ReadError) -> Self {
         match error {

@@ -5,13 +5,16 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use super::driver::{GroupStatus, ShardInput};
-use super::error::{ProposalError, ReadError};
+use super::error::{ProposalError, ReadError, TransferError};
 use super::inbox::NotTaken;
-use super::reply::{ReadReply, Reply};
+use super::reply::{ReadReply, Reply, TransferReply};
 use super::shard::Entrance;
-use super::ticket::{Outcome, ReadTicket, Ticket, call_with_answer, call_with_outcome};
+use super::ticket::{
+    Outcome, ReadTicket, Ticket, TransferTicket, call_with_answer, call_with_outcome, call_with_successor,
+};
+use crate::core::Consistency;
 use crate::sync::Arc;
-use crate::types::{GroupId, Index};
+use crate::types::{GroupId, Index, NodeId};
 
 /// One group on one node. Cloning it shares it; it may be used from any thread, and outlives its node only to say that
 /// the node is shut down.
@@ -19,16 +22,6 @@ pub struct Group<O> {
     id: GroupId,
     entrance: Arc<Entrance>,
     output: PhantomData<fn() -> O>,
-}
-
-/// How fresh a read must be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
-#[non_exhaustive]
-pub enum Consistency {
-    /// Everything that was acknowledged anywhere before the read was asked for is seen (dissertation §6.4). Costs the
-    /// leader one round to a quorum, shared by all reads that wait.
-    #[default]
-    Linearizable,
 }
 
 impl<O: Send + 'static> Group<O> {
@@ -94,6 +87,28 @@ impl<O: Send + 'static> Group<O> {
         self.ask(consistency, call_with_answer(callback));
     }
 
+    /// Hands leadership to `target`, or to the fittest voter: the one with most of the log among those that answer
+    /// (rule `p09`). Does not block.
+    ///
+    /// Proposals are refused until the target has the whole log, for an election timeout at most; then this node gives
+    /// up its role for good in this term, and the target stands for election at once. The ticket ends in the node that
+    /// was told to, or in a [`TransferError`] that says whether this node leads on. A node that is its own target is
+    /// answered at once.
+    pub fn transfer(&self, target: Option<NodeId>) -> TransferTicket {
+        let (ticket, reply) = TransferTicket::new();
+        self.hand_over(target, reply);
+        ticket
+    }
+
+    /// As [`transfer`](Self::transfer), with a callback as in [`propose_with`](Self::propose_with).
+    pub fn transfer_with(
+        &self,
+        target: Option<NodeId>,
+        callback: impl FnOnce(Result<NodeId, TransferError>) + Send + 'static,
+    ) {
+        self.hand_over(target, call_with_successor(callback));
+    }
+
     /// What is known of the group; `None` once the node is shut down. Waits for the shard, but never for a disk or a
     /// peer.
     #[must_use]
@@ -108,9 +123,11 @@ impl<O: Send + 'static> Group<O> {
     }
 
     fn ask(&self, consistency: Consistency, reply: ReadReply) {
-        match consistency {
-            Consistency::Linearizable => refuse(self.entrance.ask([ShardInput::Read { group: self.id, reply }])),
-        }
+        refuse(self.entrance.ask([ShardInput::Read { group: self.id, consistency, reply }]));
+    }
+
+    fn hand_over(&self, target: Option<NodeId>, reply: TransferReply) {
+        refuse(self.entrance.ask([ShardInput::Transfer { group: self.id, target, reply }]));
     }
 }
 
@@ -124,6 +141,9 @@ fn refuse(not_taken: Vec<(ShardInput, NotTaken)>) {
             }
             ShardInput::Read { reply, .. } => {
                 reply.answered(Err(if full { ReadError::Overloaded } else { ReadError::ShutDown }));
+            }
+            ShardInput::Transfer { reply, .. } => {
+                reply.answered(Err(if full { TransferError::Overloaded } else { TransferError::ShutDown }));
             }
             _ => {}
         }

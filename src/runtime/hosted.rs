@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
 use super::driver::{Committed, Effects, ShardCounters};
-use super::error::{Interruption, ProposalError, ReadError};
-use super::reply::{Answer, ReadReply, Reply};
+use super::error::{Interruption, ProposalError, ReadError, TransferError};
+use super::reply::{Answer, ReadReply, Reply, TransferReply};
 use crate::config::CoreConfig;
 use crate::core::{
-    Core, CoreStatus, Event, Input, Output, Proposed, ReadAnswer, ReadId, Restored, RoleKind, StartError,
+    Core, CoreStatus, Event, Input, Lease, Output, Proposed, ReadAnswer, ReadId, Restored, RoleKind, StartError,
+    TransferAnswer, TransferId,
 };
 use crate::log::Entry;
 use crate::message::Message;
@@ -39,6 +40,10 @@ pub(super) struct Hosted {
     proposals: VecDeque<(EntryId, Reply)>,
     reads: BTreeMap<ReadId, ReadReply>,
     next_read: u64,
+    transfers: BTreeMap<TransferId, TransferReply>,
+    next_transfer: u64,
+    /// The lease as the other threads know it.
+    published: Option<Lease>,
     command_bytes: usize,
     /// How many may wait for an outcome. The core bounds what is uncommitted; this also bounds who waits for a state
     /// machine that is slower than the log.
@@ -65,6 +70,9 @@ impl Hosted {
             proposals: VecDeque::new(),
             reads: BTreeMap::new(),
             next_read: 0,
+            transfers: BTreeMap::new(),
+            next_transfer: 0,
+            published: None,
             command_bytes: limits.command_bytes,
             waiting_limit: limits.uncommitted_entries,
             applied,
@@ -96,6 +104,14 @@ impl Hosted {
         id
     }
 
+    /// Names a transfer and keeps its reply until the core answers.
+    pub(super) fn await_transfer(&mut self, reply: TransferReply) -> TransferId {
+        let id = TransferId(self.next_transfer);
+        self.next_transfer += 1;
+        self.transfers.insert(id, reply);
+        id
+    }
+
     pub(super) fn step(&mut self, now: &mut dyn FnMut() -> Instant, input: Input) {
         self.core.step(now(), input, &mut self.out);
     }
@@ -114,8 +130,7 @@ impl Hosted {
 
     /// Appends the queued commands, then carries out everything in the core's buffer.
     ///
-    /// Entries go to the state machine before the events are looked at: a command that was committed in the same flush
-    /// in which the leadership was lost is answered, not left unknown.
+    /// The lease comes first: see [`Effects::lease`].
     pub(super) fn flush(
         &mut self,
         now: &mut dyn FnMut() -> Instant,
@@ -125,6 +140,7 @@ impl Hosted {
     ) {
         self.touched = false;
         self.append_batch(now, effects, counters);
+        self.publish_lease(self.core.lease(), effects);
         let group = self.group;
         messages.append(&mut self.out.messages);
         for write in self.out.writes.drain(..) {
@@ -142,6 +158,11 @@ impl Hosted {
         for answer in mem::take(&mut self.out.reads) {
             self.answer_read(answer, effects);
         }
+        for TransferAnswer { id, result } in self.out.transfers.drain(..) {
+            if let Some(reply) = self.transfers.remove(&id) {
+                effects.answer(Answer::Transfer(reply, result.map_err(Into::into)));
+            }
+        }
         for event in mem::take(&mut self.out.events) {
             counters.unknown += self.observe(event, effects);
             effects.event(group, event);
@@ -149,11 +170,31 @@ impl Hosted {
     }
 
     /// Tells everybody who waits that it is over, and returns how many proposals that left unknown.
-    pub(super) fn end(&mut self, why: Interruption, why_read: ReadError, effects: &mut impl Effects) -> u64 {
+    pub(super) fn end(
+        &mut self,
+        why: Interruption,
+        why_read: ReadError,
+        why_transfer: TransferError,
+        effects: &mut impl Effects,
+    ) -> u64 {
         for (_, reply) in mem::take(&mut self.reads) {
             effects.answer(Answer::Read(reply, Err(why_read)));
         }
+        for (_, reply) in mem::take(&mut self.transfers) {
+            effects.answer(Answer::Transfer(reply, Err(why_transfer)));
+        }
         self.interrupt(why, effects, |_| true)
+    }
+
+    /// Nobody may use the lease any more, whatever the core says.
+    pub(super) fn withdraw_lease(&mut self, effects: &mut impl Effects) {
+        self.publish_lease(None, effects);
+    }
+
+    fn publish_lease(&mut self, lease: Option<Lease>, effects: &mut impl Effects) {
+        if mem::replace(&mut self.published, lease) != lease {
+            effects.lease(self.group, lease);
+        }
     }
 
     /// Refuses the commands that were not appended yet.
@@ -219,7 +260,10 @@ impl Hosted {
     fn observe(&mut self, event: Event, effects: &mut impl Effects) -> u64 {
         match event {
             Event::Role { role, term, leader } => self.role_changed(role, term, leader, effects),
-            Event::Stopped(fatal) => self.end(Interruption::Stopped(fatal), ReadError::Stopped(fatal), effects),
+            Event::Stopped(fatal) => {
+                let (read, transfer) = (ReadError::Stopped(fatal), TransferError::Stopped(fatal));
+                self.end(Interruption::Stopped(fatal), read, transfer, effects)
+            }
             _ => 0,
         }
     }
@@ -227,16 +271,21 @@ impl Hosted {
     /// A node leads at most once in a term: leading in `term` ends what was proposed in older ones, not leading also
     /// what was proposed in `term` itself. Stated by term, the rule holds even if a leadership was lost and another won
     /// within one flush.
+    ///
+    /// What is committed here is applied here, as soon as this node's own disk has it: who waits for that goes on
+    /// waiting, and hears the output. A leader may lose its role to a disk that is slower than those of its quorum.
     fn role_changed(&mut self, role: RoleKind, term: Term, leader: Option<NodeId>, effects: &mut impl Effects) -> u64 {
         let leads = role == RoleKind::Leader;
-        let over = |id: EntryId| id.term < term || (id.term == term && !leads);
+        let committed = self.core.status().commit;
+        let over = |id: EntryId| id.index > committed && (id.term < term || (id.term == term && !leads));
         self.interrupt(Interruption::LeadershipLost { leader }, effects, over)
     }
 
-    /// Tells those whose entry is `over` that its outcome is unknown. Terms rise, so they are the first ones.
+    /// Tells those whose entry is `over` that its outcome is unknown. They stand together: indexes and terms rise.
     fn interrupt(&mut self, why: Interruption, effects: &mut impl Effects, over: impl Fn(EntryId) -> bool) -> u64 {
-        let ended = self.proposals.iter().take_while(|(id, _)| over(*id)).count();
-        for (_, reply) in self.proposals.drain(..ended) {
+        let begin = self.proposals.iter().take_while(|(id, _)| !over(*id)).count();
+        let ended = self.proposals.iter().skip(begin).take_while(|(id, _)| over(*id)).count();
+        for (_, reply) in self.proposals.drain(begin..begin + ended) {
             effects.answer(Answer::Proposal(reply, why.into()));
         }
         ended as u64

@@ -30,11 +30,12 @@ mod threads;
 mod ticket;
 mod timer;
 
+pub use crate::core::Consistency;
 pub use driver::GroupStatus;
-pub use error::{Interruption, ProposalError, ReadError};
-pub use group::{Consistency, Group};
+pub use error::{Interruption, ProposalError, ReadError, TransferError};
+pub use group::Group;
 pub use inbox::InboxLimits;
 pub use node::{Connect, Network, Node, NodeConfig};
 pub use node_error::{EngineError, GroupError, OpenError, ShutdownError, StoresError};
-pub use reply::{Answer, Proposer, ReadReply, Reader, Reply};
-pub use ticket::{Applied, Outcome, ReadTicket, Ticket};
+pub use reply::{Answer, Proposer, ReadReply, Reader, Reply, TransferReply, Transferor};
+pub use ticket::{Applied, Outcome, ReadTicket, Ticket, TransferTicket};

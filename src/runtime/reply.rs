@@ -1,4 +1,4 @@
-//! The way back to whoever waits for a proposal or a read.
+//! The way back to whoever waits for a proposal, a read or a transfer of leadership.
 //!
 //! A shard owns groups whose state machines answer with different types, so what it carries is erased: one shared
 //! object per proposal, made by the caller, that knows how to take its own group's output. Nothing is allocated
@@ -9,9 +9,9 @@ use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::error::{Interruption, ProposalError, ReadError};
+use super::error::{Interruption, ProposalError, ReadError, TransferError};
 use crate::sync::Arc;
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, Index, NodeId};
 
 /// Somebody who proposed a command. Told exactly once, on whatever thread finds out; must not block.
 pub trait Proposer: Send + Sync + 'static {
@@ -27,6 +27,12 @@ pub trait Proposer: Send + Sync + 'static {
 pub trait Reader: Send + Sync + 'static {
     /// The state machine has applied everything up to this index, or why the read was not confirmed.
     fn answered(self: Arc<Self>, result: Result<Index, ReadError>);
+}
+
+/// Somebody who asked for leadership to be handed over. Told exactly once, on whatever thread finds out; must not block.
+pub trait Transferor: Send + Sync + 'static {
+    /// Who was told to take over, or why this node was not relieved.
+    fn transferred(self: Arc<Self>, result: Result<NodeId, TransferError>);
 }
 
 /// Owes a [`Proposer`] an answer.
@@ -93,12 +99,42 @@ impl Drop for ReadReply {
     }
 }
 
+/// Owes a [`Transferor`] an answer.
+pub struct TransferReply(Option<Arc<dyn Transferor>>);
+
+impl TransferReply {
+    /// The debt to `transferor`.
+    #[must_use]
+    pub fn new(transferor: Arc<dyn Transferor>) -> Self {
+        Self(Some(transferor))
+    }
+
+    /// Pays it.
+    pub fn answered(mut self, result: Result<NodeId, TransferError>) {
+        self.answer(result);
+    }
+
+    fn answer(&mut self, result: Result<NodeId, TransferError>) {
+        if let Some(transferor) = self.0.take() {
+            guarded(|| transferor.transferred(result));
+        }
+    }
+}
+
+impl Drop for TransferReply {
+    fn drop(&mut self) {
+        self.answer(Err(TransferError::ShutDown));
+    }
+}
+
 /// An answer that is known but not given yet: giving it may run the caller's code, so no lock may be held.
 pub enum Answer {
     /// A proposal failed.
     Proposal(Reply, ProposalError),
     /// A read may go ahead, or failed.
     Read(ReadReply, Result<Index, ReadError>),
+    /// Leadership was handed over, or was not.
+    Transfer(TransferReply, Result<NodeId, TransferError>),
 }
 
 impl Answer {
@@ -107,6 +143,7 @@ impl Answer {
         match self {
             Self::Proposal(reply, error) => reply.failed(error),
             Self::Read(reply, result) => reply.answered(result),
+            Self::Transfer(reply, result) => reply.answered(result),
         }
     }
 }

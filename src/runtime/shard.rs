@@ -27,7 +27,7 @@ use super::load::LoadQueue;
 use super::persist::Persist;
 use super::reply::{Answer, ReadReply};
 use super::{ReadError, timer::Alarm};
-use crate::core::{Event, Load};
+use crate::core::{Event, Lease, Load};
 use crate::log::Write;
 use crate::message::Message;
 use crate::metrics::EnteringCounters;
@@ -241,6 +241,8 @@ impl Outbox {
 }
 
 impl Effects for Outbox {
+    fn lease(&mut self, _group: GroupId, _lease: Option<Lease>) {}
+
     fn send(&mut self, messages: &mut Vec<Message>) {
         self.release_writes();
         if let Some(transport) = &self.transport {

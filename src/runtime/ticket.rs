@@ -6,11 +6,11 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::error::{Interruption, ProposalError, ReadError};
-use super::reply::{Proposer, ReadReply, Reader, Reply};
+use super::error::{Interruption, ProposalError, ReadError, TransferError};
+use super::reply::{Proposer, ReadReply, Reader, Reply, TransferReply, Transferor};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::time::Duration;
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, Index, NodeId};
 
 /// A command was committed and applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,11 @@ pub struct Ticket<O>(Arc<Slot<Outcome<O>>>);
 /// read from it now.
 #[must_use = "nothing may be read before the ticket says so"]
 pub struct ReadTicket(Arc<Slot<Result<Index, ReadError>>>);
+
+/// Waits for leadership to be handed over, in the same ways. The answer is the node that was told to take over: it has
+/// the whole log and stands for election at once. That it won is known when it leads.
+#[must_use = "whether leadership was handed over is only known through the ticket"]
+pub struct TransferTicket(Arc<Slot<Result<NodeId, TransferError>>>);
 
 impl<O: Send + 'static> Ticket<O> {
     /// A ticket and the reply that completes it.
@@ -84,6 +89,30 @@ impl ReadTicket {
     }
 }
 
+impl TransferTicket {
+    /// A ticket and the reply that completes it.
+    pub fn new() -> (Self, TransferReply) {
+        let slot = Arc::new(Slot::new());
+        (Self(slot.clone()), TransferReply::new(slot))
+    }
+
+    /// Blocks until it is known who was told to take over: an election timeout at most, unless the node is stuck.
+    ///
+    /// # Errors
+    /// [`TransferError`]: this node was not relieved, or is no leader any more; each variant says what to do.
+    pub fn wait(self) -> Result<NodeId, TransferError> {
+        self.0.wait()
+    }
+
+    /// Blocks until it is known, but at most for `timeout`.
+    ///
+    /// # Errors
+    /// The ticket itself if nothing is known by then: the transfer goes on. Inside, as [`wait`](Self::wait).
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<NodeId, TransferError>, Self> {
+        self.0.wait_timeout(timeout).ok_or(self)
+    }
+}
+
 impl<O> Future for Ticket<O> {
     type Output = Outcome<O>;
 
@@ -94,6 +123,14 @@ impl<O> Future for Ticket<O> {
 
 impl Future for ReadTicket {
     type Output = Result<Index, ReadError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll(context.waker())
+    }
+}
+
+impl Future for TransferTicket {
+    type Output = Result<NodeId, TransferError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.poll(context.waker())
@@ -192,6 +229,12 @@ impl Reader for Slot<Result<Index, ReadError>> {
     }
 }
 
+impl Transferor for Slot<Result<NodeId, TransferError>> {
+    fn transferred(self: Arc<Self>, result: Result<NodeId, TransferError>) {
+        self.fill(result);
+    }
+}
+
 /// Calls back once.
 struct Callback<F, T> {
     callback: Mutex<Option<F>>,
@@ -221,6 +264,13 @@ pub(super) fn call_with_answer(callback: impl FnOnce(Result<Index, ReadError>) +
     ReadReply::new(Callback::new(callback))
 }
 
+/// The reply that calls `callback` with what became of a transfer.
+pub(super) fn call_with_successor(
+    callback: impl FnOnce(Result<NodeId, TransferError>) + Send + 'static,
+) -> TransferReply {
+    TransferReply::new(Callback::new(callback))
+}
+
 impl<F, O: Send + 'static> Proposer for Callback<F, Outcome<O>>
 where
     F: FnOnce(Outcome<O>) + Send + 'static,
@@ -239,6 +289,15 @@ where
     F: FnOnce(Result<Index, ReadError>) + Send + 'static,
 {
     fn answered(self: Arc<Self>, result: Result<Index, ReadError>) {
+        self.call(result);
+    }
+}
+
+impl<F> Transferor for Callback<F, Result<NodeId, TransferError>>
+where
+    F: FnOnce(Result<NodeId, TransferError>) + Send + 'static,
+{
+    fn transferred(self: Arc<Self>, result: Result<NodeId, TransferError>) {
         self.call(result);
     }
 }
@@ -306,6 +365,9 @@ mod tests {
         let (read, reply) = ReadTicket::new();
         drop(reply);
         assert_eq!(read.wait(), Err(ReadError::ShutDown));
+        let (transfer, reply) = TransferTicket::new();
+        drop(reply);
+        assert_eq!(transfer.wait(), Err(TransferError::ShutDown));
     }
 
     /// A dropped ticket is fine, and so is a callback that panics: the runtime's thread lives on.

@@ -63,7 +63,8 @@ fn p05_only_answers_to_requests_of_this_term_count() {
     let sent = lone.pass(100);
     let (term, append) = appends_to(2, &sent).remove(0);
     let outcome = AppendOutcome::Accepted { matched: append.slice.last().index };
-    lone.answer_append(2, Term(term.0 - 1), &append, outcome);
+    let old = answer_to(Term(term.0 - 1), &append, outcome, |_| ());
+    lone.receive(2, term.0, Body::AppendResponse(old));
     assert_eq!(until(&lone), before);
     lone.answer_append(2, term, &append, outcome);
     assert!(until(&lone) > before);

@@ -18,6 +18,7 @@ mod replication;
 mod state_machine;
 mod structure;
 mod succession;
+mod table;
 
 use support::disk::Disk;
 use support::lone::*;

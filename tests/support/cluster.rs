@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 use tenure::config::{CoreConfig, Limits, Timing};
-use tenure::core::{CoreStatus, Event as CoreEvent, Load, RoleKind};
+use tenure::core::{Consistency, CoreStatus, Event as CoreEvent, Lease, Load, RoleKind};
 use tenure::log::{Entry, EntryKind, Write};
 use tenure::message::Message;
 use tenure::runtime::driver::{Committed, Effects, Shard, ShardInput};
@@ -140,6 +140,8 @@ struct Wanted {
 }
 
 impl Effects for Wanted {
+    fn lease(&mut self, _group: GroupId, _lease: Option<Lease>) {}
+
     fn send(&mut self, messages: &mut Vec<Message>) {
         self.messages.append(messages);
     }
@@ -328,7 +330,10 @@ impl Cluster {
         let floor = acknowledged.max().unwrap_or(Index::ZERO);
         let slip = Arc::new(ReadSlip { floor, told: Mutex::new(None) });
         self.reads.push(slip.clone());
-        self.input(id, ShardInput::Read { group: GROUP, reply: ReadReply::new(slip) });
+        self.input(
+            id,
+            ShardInput::Read { group: GROUP, consistency: Consistency::Linearizable, reply: ReadReply::new(slip) },
+        );
     }
 
     pub fn leader(&self) -> Option<u64> {

@@ -327,6 +327,8 @@ impl Shared {
     pub(crate) fn refusal(&self, failure: &Failure, slot: u16) -> Reply {
         match failure {
             Failure::NotLeader(leader) => self.members.moved(slot, *leader),
+            // What clients of a Redis cluster know as "ask again".
+            Failure::HandingOver => Reply::error("TRYAGAIN leadership is being handed over"),
             Failure::Busy(reason) => Reply::error(format!("BUSY {reason}")),
             Failure::TooLarge(reason) => Reply::error(format!("ERR {reason}")),
             Failure::Stopped(reason) => Reply::error(format!("CLUSTERDOWN {reason}")),

@@ -13,10 +13,11 @@ use bytes::{Bytes, BytesMut};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slog::warn;
+use tenure::types::NodeId;
 
 use super::super::command::{self, Local, Request};
 use super::super::operation::Operation;
-use super::super::replica::Write;
+use super::super::replica::{Failure, Write};
 use super::super::reply::Reply;
 use super::super::resp::Parser;
 use super::super::store::Outcome;
@@ -278,6 +279,7 @@ impl EventLoop {
                 }
             }
             Request::CountDigest => self.count_digest(client),
+            Request::HandOver(to) => self.hand_over(client, to),
             Request::Local(local) => {
                 let quits = local == Local::Quit;
                 let reply = client.session.answer(local, &self.shared);
@@ -330,6 +332,21 @@ impl EventLoop {
                 move |result| reads.iter().for_each(|(connection, from, to)| connection.confirm(*from..=*to, &result));
             self.shared.replica.confirm(Box::new(done));
         }
+    }
+
+    fn hand_over(&self, client: &Client, to: Option<(Bytes, Bytes)>) {
+        let members = &self.shared.members;
+        let target = to.map(|(host, port)| members.find(&host, &port).ok_or("ERR no --peer has this host and port"));
+        let target = match target.transpose() {
+            Ok(target) => target,
+            Err(unknown) => return client.answer(0, Reply::error(unknown)),
+        };
+        let number = client.connection.wait(client.session.protocol, 0);
+        let (connection, shared) = (client.connection.clone(), self.shared.clone());
+        let done = move |result: Result<NodeId, Failure>| {
+            connection.complete(number, result.map_or_else(|failure| shared.refusal(&failure, 0), |_| Reply::OK));
+        };
+        self.shared.replica.hand_over(target, Box::new(done));
     }
 
     /// Counting every pair takes a while, so a thread does it; one at a time.

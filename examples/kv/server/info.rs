@@ -49,6 +49,7 @@ pub(super) fn text(shared: &Shared) -> String {
                 ("last_index", status.last.to_string()),
                 ("commit_index", status.commit.to_string()),
                 ("applied_index", totals.applied.0.to_string()),
+                ("no_leader", status.no_leader.unwrap_or_else(|| "no".into())),
                 ("stopped", status.stopped.unwrap_or_else(|| "no".into())),
             ],
         ),

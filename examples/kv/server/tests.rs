@@ -39,6 +39,10 @@ impl Replica for Stage {
         }
     }
 
+    fn hand_over(&self, to: Option<NodeId>, done: Done<NodeId>) {
+        done(to.ok_or(Failure::HandingOver));
+    }
+
     fn status(&self) -> Status {
         let leads = self.leads.load(Ordering::Acquire);
         Status { leads, leader: Some(NodeId(if leads { 1 } else { 2 })), term: 3, ..Status::default() }
