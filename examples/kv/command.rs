@@ -12,7 +12,10 @@ use super::slots::key_slot;
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    Write { operation: Operation, slot: u16 },
+    Write {
+        operation: Operation,
+        slot: u16,
+    },
     Read(Read),
     CountDigest,
     /// Hands leadership to the node with this host and port for clients, or to whoever is fit.

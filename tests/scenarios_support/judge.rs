@@ -18,13 +18,17 @@ pub(crate) struct Judge {
     applied: BTreeMap<Index, Entry>,
     /// What an open read must see at least.
     floors: BTreeMap<ReadId, Index>,
+    /// Everything that was found, each once, and how much of it was taken.
     violations: Vec<String>,
+    taken: usize,
 }
 
 impl Judge {
     /// What was found since this was asked last.
     pub(crate) fn take(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.violations)
+        let new = self.violations[self.taken..].to_vec();
+        self.taken = self.violations.len();
+        new
     }
 
     fn violation(&mut self, what: String) {

@@ -8,6 +8,8 @@ pub(crate) mod judge;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod notation;
+#[cfg(test)]
+mod random;
 pub(crate) mod setup;
 pub(crate) mod story;
 pub(crate) mod transcript;

@@ -126,6 +126,11 @@ impl Network {
         self.losing.push((Wish { link, kind }, count));
     }
 
+    pub(crate) fn lose_nothing(&mut self) {
+        self.losing.clear();
+        self.holding.clear();
+    }
+
     pub(crate) fn hold(&mut self, link: Link, kind: Option<String>) {
         self.holding.push(Wish { link, kind });
     }

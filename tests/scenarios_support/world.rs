@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use tenure::core::{Consistency, Core, Event, Input, Load, Output, Proposed, ReadAnswer, ReadId, TransferAnswer, TransferId};
+use tenure::core::{
+    Consistency, Core, Event, Input, Load, Output, Proposed, ReadAnswer, ReadId, TransferAnswer, TransferId,
+};
 use tenure::log::{Entry, Write};
 use tenure::message::Message;
 use tenure::time::Duration;
@@ -259,14 +261,16 @@ impl World {
 
     /// The oldest write becomes durable.
     pub(crate) fn sync_one(&mut self, id: NodeId) {
-        if let Some(seq) = self.nodes.get_mut(&id).and_then(|node| node.disk.sync_one()) {
+        let running = self.nodes.get_mut(&id).filter(|node| node.runs());
+        if let Some(seq) = running.and_then(|node| node.disk.sync_one()) {
             self.tell_durable(id, seq);
             self.step(id, Input::Durable(seq));
         }
     }
 
+    /// A process that does not run hears of nothing; what it wrote stays pending until it does.
     fn end_sync(&mut self, id: NodeId) -> Option<WriteSeq> {
-        let node = self.nodes.get_mut(&id)?;
+        let node = self.nodes.get_mut(&id).filter(|node| node.runs())?;
         node.sync_ends = None;
         let seq = node.disk.sync()?;
         self.tell_durable(id, seq);

@@ -48,6 +48,9 @@ pub(super) fn resume(world: &mut World, words: &mut Words<'_>) -> Result<(), Str
     for message in waiting {
         world.deliver(message);
     }
+    if of(world, id)?.pace == DiskPace::Prompt {
+        world.sync(id);
+    }
     Ok(())
 }
 

@@ -54,6 +54,12 @@ pub(super) fn lose(world: &mut World, words: &mut Words<'_>) -> Result<(), Strin
     Ok(())
 }
 
+/// Nothing that is sent from now on is lost or held.
+pub(super) fn lose_nothing(world: &mut World) -> Result<(), String> {
+    world.network.lose_nothing();
+    Ok(())
+}
+
 /// `hold n1 -> n2 Append`: such messages wait.
 pub(super) fn hold(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
     let links = links(world, words)?;
