@@ -20,6 +20,8 @@ pub struct NodeMetrics {
     pub log: LogCounters,
     /// Commands applied, over all groups.
     pub apply: ApplyCounters,
+    /// Reads answered without entering the shard, over all groups.
+    pub reads: ReadCounters,
     /// What goes to and comes from the peers.
     pub transport: TransportStats,
 }
@@ -88,6 +90,28 @@ pub struct ApplyCounters {
     pub reads_refused: u64,
     /// Times an apply thread was woken from its sleep.
     pub wake_ups: u64,
+}
+
+/// Reads answered without entering the shard, over all groups: on the caller's thread, at the cost of a look at the
+/// clock. Those that had to ask the shard are in [`ShardCounters::reads`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadCounters {
+    /// By the leader's lease, at once.
+    pub lease: u64,
+    /// By the leader's lease, once the state machine had caught up.
+    pub lease_waited: u64,
+    /// With what this node had applied ([`Consistency::Local`](crate::runtime::Consistency::Local)).
+    pub local: u64,
+}
+
+impl std::ops::AddAssign for ReadCounters {
+    fn add_assign(&mut self, other: Self) {
+        let Self { lease, lease_waited, local } = other;
+        self.lease += lease;
+        self.lease_waited += lease_waited;
+        self.local += local;
+    }
 }
 
 impl std::ops::AddAssign for ApplyCounters {

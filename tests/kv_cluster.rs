@@ -3,202 +3,22 @@
 // The lints know tests by their attribute, not the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::fs::{self, File};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+mod kv_support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use redis::cluster::ClusterClient;
+use kv_support::{Cluster, LIMIT, free_ports, program, refusal, run};
 use redis::{Commands as _, Connection, RedisResult};
-
-/// Cargo builds the examples beside the tests.
-fn program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    tests.parent().unwrap().parent().unwrap().join("examples").join("kv")
-}
-
-/// Runs the program to its end.
-fn run(arguments: &[&str]) -> Output {
-    let mut child =
-        Command::new(program()).args(arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let began = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if began.elapsed() > LIMIT {
-            let _ = child.kill();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child.wait_with_output().unwrap()
-}
-
-/// What the program says when it refuses to run.
-#[track_caller]
-fn refusal(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(!output.status.success(), "{arguments:?} succeeded");
-    String::from_utf8(output.stderr).unwrap()
-}
-
-/// Nothing here takes this long, however busy the machine.
-const LIMIT: Duration = Duration::from_secs(60);
-
-struct Cluster {
-    dir: tempfile::TempDir,
-    peers: Vec<String>,
-    ports: Vec<u16>,
-    nodes: Vec<Option<Child>>,
-}
-
-impl Cluster {
-    /// Founds three nodes and starts them.
-    fn start() -> Self {
-        let (ports, peer_ports) = (free_ports(3), free_ports(3));
-        let peer = |at: usize| format!("{}=127.0.0.1:{}@{}", at + 1, ports[at], peer_ports[at]);
-        let peers = (0..3).map(peer).collect();
-        let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self { dir, peers, ports, nodes: vec![None, None, None] };
-        for at in 0..3 {
-            let id = (at + 1).to_string();
-            let founded =
-                run(&["init", "--cluster", "test", "--id", &id, "--dir", cluster.node_dir(at).to_str().unwrap()]);
-            assert!(founded.status.success(), "{founded:?}");
-            cluster.start_node(at);
-        }
-        cluster
-    }
-
-    fn node_dir(&self, at: usize) -> PathBuf {
-        self.dir.path().join(format!("node-{}", at + 1))
-    }
-
-    fn serve_arguments(&self, at: usize) -> Vec<String> {
-        let dir = self.node_dir(at).to_str().unwrap().to_owned();
-        let mut arguments =
-            ["serve", "--stop-with-stdin", "--election-timeout", "300", "--dir", &dir].map(String::from).to_vec();
-        arguments.extend(["--id".into(), (at + 1).to_string()]);
-        arguments.extend(self.peers.iter().flat_map(|peer| ["--peer".to_owned(), peer.clone()]));
-        arguments
-    }
-
-    fn start_node(&mut self, at: usize) {
-        self.start_node_with(at, &[]);
-    }
-
-    fn start_node_with(&mut self, at: usize, more: &[&str]) {
-        let log = File::options().create(true).append(true).open(self.dir.path().join(format!("{}.log", at + 1)));
-        let mut command = Command::new(program());
-        command
-            .args(self.serve_arguments(at))
-            .args(more)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log.unwrap());
-        self.nodes[at] = Some(command.spawn().unwrap());
-    }
-
-    fn kill(&mut self, at: usize) {
-        let mut child = self.nodes[at].take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    fn log(&self, at: usize) -> String {
-        fs::read_to_string(self.dir.path().join(format!("{}.log", at + 1))).unwrap_or_default()
-    }
-
-    fn url(&self, at: usize) -> String {
-        format!("redis://127.0.0.1:{}/", self.ports[at])
-    }
-
-    fn connect(&self, at: usize) -> RedisResult<Connection> {
-        let connection = redis::Client::open(self.url(at))?.get_connection_with_timeout(Duration::from_secs(2))?;
-        connection.set_read_timeout(Some(Duration::from_secs(10)))?;
-        Ok(connection)
-    }
-
-    fn info(&self, at: usize) -> RedisResult<redis::InfoDict> {
-        redis::cmd("INFO").query(&mut self.connect(at)?)
-    }
-
-    fn leader(&self) -> usize {
-        self.eventually("a leader", || {
-            let leads =
-                |at: &usize| self.info(*at).is_ok_and(|info| info.get::<String>("role").as_deref() == Some("master"));
-            (0..3).filter(|at| self.nodes[*at].is_some()).find(leads)
-        })
-    }
-
-    /// Waits until all three have applied the same and hold the same.
-    fn await_agreement(&self) {
-        self.eventually("agreement", || {
-            let state = |at: usize| {
-                let info = self.info(at).ok()?;
-                Some((info.get::<u64>("applied_index")?, info.get::<String>("digest")?))
-            };
-            let first = state(0)?;
-            (state(1)? == first && state(2)? == first).then_some(())
-        });
-    }
-
-    #[track_caller]
-    fn eventually<T>(&self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-        let began = Instant::now();
-        while began.elapsed() < LIMIT {
-            if let Some(found) = found() {
-                return found;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let logs: Vec<String> = (0..3).map(|at| self.log(at)).collect();
-        panic!("no {what} within {LIMIT:?}\n{}", logs.join("\n---\n"));
-    }
-
-    fn client(&self) -> redis::cluster::ClusterConnection {
-        let builder = ClusterClient::builder((0..3).map(|at| self.url(at)));
-        let client = builder.retries(3).response_timeout(Duration::from_secs(5)).build().unwrap();
-        self.eventually("a cluster client", || client.get_connection().ok())
-    }
-
-    /// Writes until the write is acknowledged; setting a key to its value twice does no harm.
-    fn set(&self, client: &mut redis::cluster::ClusterConnection, key: &str, value: &str) {
-        self.eventually("an acknowledged write", || match client.set::<_, _, ()>(key, value) {
-            Ok(()) => Some(()),
-            Err(_) => {
-                *client = self.client();
-                None
-            }
-        });
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for mut child in self.nodes.iter_mut().filter_map(Option::take) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// Ports below the range from which the system takes those of outgoing connections, so that a killed node's port does
-/// not become a client's. Each test process and each call begins somewhere else.
-fn free_ports(count: usize) -> Vec<u16> {
-    static CALLS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let call = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let first = std::process::id().wrapping_mul(7919).wrapping_add(call.wrapping_mul(101)) % 12_000;
-    let ports = (0..12_000).map(|step| 20_000 + ((first + step) % 12_000) as u16);
-    let listeners: Vec<TcpListener> =
-        ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(count).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
 
 #[test]
 fn clients_are_served_through_the_death_of_one_and_of_all() {
     let mut cluster = Cluster::start();
     let leader = cluster.leader();
     commands_do_what_they_do_in_redis(&mut cluster.connect(leader).unwrap());
-    followers_send_clients_to_the_leader(&cluster, leader);
+    followers_read_and_send_writers_to_the_leader(&cluster, leader);
 
     let mut client = cluster.client();
     for number in 0..100 {
@@ -273,20 +93,24 @@ fn commands_do_what_they_do_in_redis(connection: &mut Connection) {
     assert_eq!(answers, expected);
 }
 
-fn followers_send_clients_to_the_leader(cluster: &Cluster, leader: usize) {
+fn followers_read_and_send_writers_to_the_leader(cluster: &Cluster, leader: usize) {
     let mut follower = cluster.connect((leader + 1) % 3).unwrap();
-    let moved: redis::RedisError = follower.get::<_, Option<String>>("foo").unwrap_err();
+    let moved: redis::RedisError = follower.set::<_, _, ()>("foo", "baz").unwrap_err();
     assert_eq!(moved.kind(), redis::ErrorKind::Server(redis::ServerErrorKind::Moved), "{moved}");
     let address = format!("127.0.0.1:{}", cluster.ports[leader]);
     assert_eq!(moved.redirect_node(), Some((address.as_str(), 12_182)));
 
     let mut client = cluster.client();
-    cluster.set(&mut client, "foo", "bar");
+    for round in 0..20 {
+        let value = format!("bar {round}");
+        cluster.set(&mut client, "foo", &value);
+        // At once, or not at all: it asks the leader.
+        assert_eq!(follower.get::<_, Option<String>>("foo").unwrap(), Some(value));
+    }
     redis::cmd("READONLY").exec(&mut follower).unwrap();
-    cluster.eventually("the write on the follower", || {
-        (follower.get::<_, Option<String>>("foo").unwrap().as_deref() == Some("bar")).then_some(())
+    cluster.eventually("the write in the follower's own state", || {
+        (follower.get::<_, Option<String>>("foo").unwrap().as_deref() == Some("bar 19")).then_some(())
     });
-    assert!(follower.set::<_, _, ()>("foo", "baz").is_err());
 }
 
 fn a_node_that_lost_its_disk_is_refused(cluster: &mut Cluster) {

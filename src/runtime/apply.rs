@@ -9,6 +9,7 @@ use slog::{Logger, crit};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::annex::Annex;
 use super::driver::{Committed, ShardInput};
 use super::error::{Interruption, ReadError};
 use super::queue::{Queue, Taken};
@@ -52,13 +53,13 @@ impl ApplyQueue {
         self.jobs.push(Job::Entries(entries));
     }
 
+    /// Answers `reply` once `index` is applied. May be called by any thread.
     pub(super) fn push_read(&self, index: Index, reply: ReadReply) -> Result<(), (ReadReply, ReadError)> {
-        // Only the shard's holder adds, so the count cannot pass the limit between the two lines.
-        if self.reads.load(Ordering::Relaxed) >= self.max_reads {
+        let one_more = |reads| (reads < self.max_reads).then_some(reads + 1);
+        if self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             self.counters.lock().reads_refused += 1;
             return Err((reply, ReadError::Overloaded));
         }
-        self.reads.fetch_add(1, Ordering::Relaxed);
         self.jobs.push(Job::Read(index, reply));
         Ok(())
     }
@@ -80,7 +81,7 @@ impl ApplyQueue {
 
 /// The thread's own state.
 pub(super) struct Applier<S: StateMachine> {
-    pub(super) queue: Arc<ApplyQueue>,
+    pub(super) annex: Arc<Annex>,
     pub(super) group: GroupId,
     pub(super) machine: S,
     pub(super) applied: Index,
@@ -105,20 +106,20 @@ impl<S: StateMachine> Applier<S> {
     pub(super) fn run(mut self) {
         let mut backlog = Backlog { last: self.applied, ..Backlog::default() };
         let mut jobs = Vec::new();
-        while self.queue.jobs.take(&mut jobs, None) == Taken::Items {
+        while self.annex.queue.jobs.take(&mut jobs, None) == Taken::Items {
             for job in jobs.drain(..) {
                 backlog.add(job);
             }
             if let Err(error) = self.apply(&mut backlog) {
                 self.fail(&error);
                 drop_quietly(self.machine);
-                return refuse_all(&self.queue, backlog);
+                return refuse_all(&self.annex.queue, backlog);
             }
             self.answer_reads(&mut backlog);
         }
         drop_quietly(self.machine);
         // Dropping what is left tells everybody in it that the node was shut down.
-        drop((backlog, self.queue.jobs.drain()));
+        drop((backlog, self.annex.queue.jobs.drain()));
     }
 
     /// Applies everything in the backlog, call by call, and reports each.
@@ -126,6 +127,8 @@ impl<S: StateMachine> Applier<S> {
         while !backlog.commands.is_empty() {
             let calls = backlog.commands.len().min(CALL);
             let outputs = self.call(&backlog.commands[..calls])?;
+            // Before anybody is told: who hears that a command was applied and then reads has nothing to wait for.
+            self.annex.note_applied(backlog.commands[calls - 1].id.index);
             let answered = backlog.commands.drain(..calls).zip(backlog.replies.drain(..calls));
             let entrance = self.entrance.clone();
             entrance.together(|| {
@@ -138,7 +141,7 @@ impl<S: StateMachine> Applier<S> {
                 }
                 self.report(last);
             });
-            if self.queue.jobs.is_closed() {
+            if self.annex.queue.jobs.is_closed() {
                 return Ok(());
             }
         }
@@ -157,7 +160,7 @@ impl<S: StateMachine> Applier<S> {
             let (got, wanted) = (outputs.len(), commands.len());
             return Err(ApplyError(format!("it returned {got} outputs for {wanted} commands")));
         }
-        let mut counters = self.queue.counters.lock();
+        let mut counters = self.annex.queue.counters.lock();
         counters.batches += 1;
         counters.commands += commands.len() as u64;
         Ok(outputs)
@@ -165,6 +168,7 @@ impl<S: StateMachine> Applier<S> {
 
     fn report(&mut self, index: Index) {
         self.applied = index;
+        self.annex.note_applied(index);
         self.entrance.complete([ShardInput::Applied { group: self.group, index }]);
     }
 
@@ -185,7 +189,7 @@ impl<S: StateMachine> Applier<S> {
                 None => return,
             };
             for reply in first.remove() {
-                self.queue.reads.fetch_sub(1, Ordering::Relaxed);
+                self.annex.queue.reads.fetch_sub(1, Ordering::Relaxed);
                 reply.answered(result);
             }
         }
@@ -193,7 +197,7 @@ impl<S: StateMachine> Applier<S> {
 
     fn fail(&self, error: &ApplyError) {
         crit!(self.logger, "the state machine failed"; "group" => %self.group, "error" => %error);
-        self.queue.counters.lock().failed += 1;
+        self.annex.queue.counters.lock().failed += 1;
         self.entrance.complete([ShardInput::ApplyFailed { group: self.group }]);
     }
 }

@@ -3,11 +3,11 @@
 use super::*;
 use crate::config::CoreConfig;
 use crate::core::RoleKind;
-use crate::message::Body;
+use crate::message::{Abdicate, Body};
 use crate::quorum::Configuration;
 use crate::runtime::{ReadTicket, Ticket, TransferTicket};
 use crate::time::Duration;
-use crate::types::NodeId;
+use crate::types::{NodeId, Term};
 
 const GROUP: GroupId = GroupId(1);
 
@@ -221,6 +221,11 @@ fn p00_every_step_samples_the_clock_itself() {
     bench.flush();
     assert_eq!(bench.shard.counters().steps - steps, 11);
     assert_eq!(bench.readings - readings, 11);
+    // Messages that came together are steps of their own.
+    let body = Body::Abdicate(Abdicate { successor: None });
+    let message = Message { group: GROUP, from: NodeId(2), to: NodeId(1), term: Term(1), body };
+    bench.handle(ShardInput::Received(vec![message; 5]));
+    assert_eq!(bench.readings - readings, 16);
 }
 
 /// `p00`: a message's stamp is the time of the step that made it, later than everything that was queued before.

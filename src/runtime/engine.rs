@@ -7,12 +7,15 @@ use slog::{Logger, warn};
 use std::fmt::Display;
 use std::time::Instant as Stopwatch;
 
-use super::apply::{Applier, ApplyQueue};
+use super::annex::Annex;
+use super::apply::Applier;
+use super::clock::Clock;
 use super::entropy;
 use super::group::Group;
 use super::inbox::{Inbox, InboxLimits};
 use super::load::{self, LoadQueue};
 use super::node_error::{EngineError, GroupError, ShutdownError};
+use super::options::Options;
 use super::persist::{Device, Persist, PersistThread};
 use super::queue::Queue;
 use super::shard::{Entrance, Letterbox};
@@ -21,7 +24,7 @@ use super::{driver::ShardInput, timer};
 use crate::config::{CoreConfig, Limits, Timing};
 use crate::core::{Load, Restored, StartError};
 use crate::log::Entry;
-use crate::metrics::{ApplyCounters, NodeMetrics};
+use crate::metrics::{ApplyCounters, NodeMetrics, ReadCounters};
 use crate::quorum::Configuration;
 use crate::state_machine::StateMachine;
 use crate::sync::{Arc, Mutex};
@@ -36,7 +39,9 @@ pub(super) struct Settings {
     pub(super) timing: Timing,
     pub(super) limits: Limits,
     pub(super) inbox: InboxLimits,
+    pub(super) options: Options,
     pub(super) batch_bytes: usize,
+    pub(super) clock: Clock,
     pub(super) logger: Logger,
 }
 
@@ -45,6 +50,7 @@ impl Settings {
         let mut config = CoreConfig::new(self.id, group, seed);
         config.timing = self.timing.clone();
         config.limits = self.limits.clone();
+        self.options.apply_to(&mut config);
         config
     }
 }
@@ -57,7 +63,7 @@ pub(super) struct Engine {
     transport: Arc<dyn Transport>,
     threads: Threads,
     /// Every group opened here, for its counters.
-    queues: Mutex<Vec<Arc<ApplyQueue>>>,
+    annexes: Mutex<Vec<Arc<Annex>>>,
 }
 
 impl Engine {
@@ -81,11 +87,12 @@ impl Engine {
         let persist = Arc::new(Persist::new());
         let loads = Arc::new(Queue::new());
         let inbox = Inbox::new(settings.inbox);
-        let entrance = Arc::new(Entrance::new(inbox, persist.clone(), loads.clone(), settings.logger.clone()));
+        let (clock, logger) = (settings.clock.clone(), settings.logger.clone());
+        let entrance = Arc::new(Entrance::new(inbox, persist.clone(), loads.clone(), clock, logger));
         let transport = connect(Arc::new(Letterbox(Arc::downgrade(&entrance))))?;
         entrance.administer(|held, _| held.outbox.transport = Some(transport.clone()));
-        let (threads, queues) = (Threads::default(), Mutex::default());
-        let engine = Self { settings, entrance, persist, loads, transport, threads, queues };
+        let (threads, annexes) = (Threads::default(), Mutex::default());
+        let engine = Self { settings, entrance, persist, loads, transport, threads, annexes };
         engine.spawn_threads(device, read).inspect_err(|_| drop(engine.shutdown(Duration::MAX)))?;
         Ok(engine)
     }
@@ -148,9 +155,9 @@ impl Engine {
         let config = self.settings.core_config(group, seed);
         let applied = machine.applied();
         let restored = Restored { applied, ..restored };
-        let queue = Arc::new(ApplyQueue::new(config.limits.waiting_reads));
+        let annex = Arc::new(Annex::new(applied, config.limits.waiting_reads));
         let applier = Applier {
-            queue: queue.clone(),
+            annex: annex.clone(),
             group,
             machine,
             applied,
@@ -164,22 +171,23 @@ impl Engine {
                 return Err(GroupError::ShutDown);
             }
             held.shard.open(&mut || clock.now(), config, restored)?;
-            held.outbox.groups.insert(group, queue.clone());
+            held.outbox.groups.insert(group, annex.clone());
             Ok(())
         });
-        opened.inspect_err(|_| queue.close())?;
-        self.queues.lock().push(queue);
+        opened.inspect_err(|_| annex.queue.close())?;
+        self.annexes.lock().push(annex.clone());
         if self.persist.counters().failed {
             // The failure may have been announced before this group could hear it.
             self.entrance.complete([ShardInput::LogFailed]);
         }
-        Ok(Group::new(group, self.entrance.clone()))
+        Ok(Group::new(group, self.entrance.clone(), annex))
     }
 
     pub(super) fn metrics(&self) -> NodeMetrics {
-        let mut apply = ApplyCounters::default();
-        for queue in self.queues.lock().iter() {
-            apply += queue.counters();
+        let (mut apply, mut reads) = (ApplyCounters::default(), ReadCounters::default());
+        for annex in self.annexes.lock().iter() {
+            apply += annex.queue.counters();
+            reads += annex.read_counters();
         }
         NodeMetrics {
             shard: self.entrance.look(|shard| shard.counters()),
@@ -187,6 +195,7 @@ impl Engine {
             entering: self.entrance.entering_counters(),
             log: self.persist.counters(),
             apply,
+            reads,
             transport: self.transport.stats(),
         }
     }

@@ -115,6 +115,8 @@ fn settings(id: u64) -> Settings {
         timing: Timing::from_election_timeout(Duration::from_millis(50)),
         limits: Limits::default(),
         inbox: InboxLimits::default(),
+        options: Options::default(),
+        clock: Clock::system(),
         batch_bytes: 1 << 20,
         logger: Logger::root(slog::Discard, slog::o!()),
     }
@@ -531,7 +533,7 @@ fn a_bad_knob_starts_nothing() {
 #[test]
 fn no_input_is_left_in_the_inbox() {
     let (engine, _) = start(settings(1), &ChannelNetwork::new());
-    let group = Group::<u64>::new(GROUP, engine.entrance.clone());
+    let group = Group::<u64>::new(GROUP, engine.entrance.clone(), Arc::new(Annex::new(Index::ZERO, 1)));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::annex::{Annex, Known};
 use super::driver::{GroupStatus, ShardInput};
 use super::error::{ProposalError, ReadError, TransferError};
 use super::inbox::NotTaken;
@@ -21,12 +22,13 @@ use crate::types::{GroupId, Index, NodeId};
 pub struct Group<O> {
     id: GroupId,
     entrance: Arc<Entrance>,
+    annex: Arc<Annex>,
     output: PhantomData<fn() -> O>,
 }
 
 impl<O: Send + 'static> Group<O> {
-    pub(super) fn new(id: GroupId, entrance: Arc<Entrance>) -> Self {
-        Self { id, entrance, output: PhantomData }
+    pub(super) fn new(id: GroupId, entrance: Arc<Entrance>, annex: Arc<Annex>) -> Self {
+        Self { id, entrance, annex, output: PhantomData }
     }
 
     /// Its id.
@@ -68,23 +70,59 @@ impl<O: Send + 'static> Group<O> {
         self.submit(commands.into_iter().map(|(command, callback)| (command, call_with_outcome(callback))));
     }
 
-    /// Waits for the moment from which the state machine may be read with this consistency. Does not block.
+    /// Waits for the moment from which the state machine may be read with this consistency. Does not block on disks or
+    /// peers, but may do the shard's work of the moment on this thread.
     ///
     /// The ticket ends in the index up to which the state machine has applied at least, or in a [`ReadError`] after
-    /// which the read may always be asked again.
+    /// which the read may always be asked again. Only then is the state machine read, through whatever it shares with
+    /// the caller; what was read before proves nothing.
+    ///
+    /// At a leader that holds a lease, a read with [`Consistency::Lease`] takes no lock, sends nothing and writes nothing
+    /// (rule `p07`); it waits only if the state machine is behind. So does one with [`Consistency::Local`] anywhere.
     pub fn read(&self, consistency: Consistency) -> ReadTicket {
+        let known = self.known(consistency);
+        if let Some(Known::Applied(index)) = known {
+            return ReadTicket::answered(Ok(index));
+        }
         let (ticket, reply) = ReadTicket::new();
-        self.ask(consistency, reply);
+        match known {
+            Some(Known::Awaited(index)) => self.await_applied(index, reply),
+            _ => self.ask(consistency, reply),
+        }
         ticket
     }
 
-    /// As [`read`](Self::read), with a callback as in [`propose_with`](Self::propose_with).
+    /// As [`read`](Self::read), with a callback: as in [`propose_with`](Self::propose_with), or on this thread before this
+    /// returns.
     pub fn read_with(
         &self,
         consistency: Consistency,
         callback: impl FnOnce(Result<Index, ReadError>) + Send + 'static,
     ) {
-        self.ask(consistency, call_with_answer(callback));
+        let reply = call_with_answer(callback);
+        // A callback that reads again must not be answered on top of itself: then the shard is asked.
+        let Some(aside) = self.entrance.aside() else { return self.ask(consistency, reply) };
+        match self.known(consistency) {
+            Some(Known::Applied(index)) => reply.answered(Ok(index)),
+            Some(Known::Awaited(index)) => self.await_applied(index, reply),
+            None => {
+                drop(aside);
+                self.ask(consistency, reply);
+            }
+        }
+    }
+
+    /// The answer of [`read`](Self::read), if it is there without waiting for anything: the state machine has applied
+    /// everything up to the index and may be read now, with this consistency. `None` says nothing; then
+    /// [`read`](Self::read). Takes no lock; for event loops and caches.
+    pub fn try_read(&self, consistency: Consistency) -> Option<Index> {
+        match self.annex.known(consistency, &self.entrance.clock)? {
+            known @ Known::Applied(index) => {
+                self.annex.count(consistency, known);
+                Some(index)
+            }
+            Known::Awaited(_) => None,
+        }
     }
 
     /// Hands leadership to `target`, or to the fittest voter: the one with most of the log among those that answer
@@ -122,6 +160,19 @@ impl<O: Send + 'static> Group<O> {
         refuse(self.entrance.ask(inputs));
     }
 
+    fn known(&self, consistency: Consistency) -> Option<Known> {
+        let known = self.annex.known(consistency, &self.entrance.clock)?;
+        self.annex.count(consistency, known);
+        Some(known)
+    }
+
+    /// Answers once the state machine has come so far.
+    fn await_applied(&self, index: Index, reply: ReadReply) {
+        if let Err((reply, error)) = self.annex.queue.push_read(index, reply) {
+            reply.answered(Err(error));
+        }
+    }
+
     fn ask(&self, consistency: Consistency, reply: ReadReply) {
         refuse(self.entrance.ask([ShardInput::Read { group: self.id, consistency, reply }]));
     }
@@ -152,7 +203,8 @@ fn refuse(not_taken: Vec<(ShardInput, NotTaken)>) {
 
 impl<O> Clone for Group<O> {
     fn clone(&self) -> Self {
-        Self { id: self.id, entrance: self.entrance.clone(), output: PhantomData }
+        let (entrance, annex) = (self.entrance.clone(), self.annex.clone());
+        Self { id: self.id, entrance, annex, output: PhantomData }
     }
 }
 

@@ -9,6 +9,7 @@
 //! The shard is an object, not a thread: who has an input *enters* it (module `shard`). What it decides with is
 //! [`driver`], which knows no thread, clock or lock and is driven by virtual time in tests.
 
+mod annex;
 mod apply;
 mod clock;
 pub mod driver;
@@ -18,9 +19,11 @@ mod error;
 mod group;
 mod hosted;
 mod inbox;
+mod lease;
 mod load;
 mod node;
 mod node_error;
+mod options;
 mod persist;
 mod queue;
 mod reply;
@@ -37,5 +40,6 @@ pub use group::Group;
 pub use inbox::InboxLimits;
 pub use node::{Connect, Network, Node, NodeConfig};
 pub use node_error::{EngineError, GroupError, OpenError, ShutdownError, StoresError};
+pub use options::GroupOptions;
 pub use reply::{Answer, Proposer, ReadReply, Reader, Reply, TransferReply, Transferor};
 pub use ticket::{Applied, Outcome, ReadTicket, Ticket, TransferTicket};

@@ -8,11 +8,13 @@ use std::mem;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::clock::Clock;
 use super::engine::{Engine, Settings};
 use super::entropy;
 use super::group::Group;
 use super::inbox::InboxLimits;
 use super::node_error::{EngineError, GroupError, OpenError, ShutdownError};
+use super::options::{GroupOptions, Options};
 use super::persist::Device;
 use super::stores::KnownStores;
 use crate::config::{ConfigError, Limits, Timing};
@@ -48,6 +50,13 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// Bounds on the memory of every group.
     pub limits: Limits,
+    /// How this node takes part in its groups: in every one that is not in `groups`.
+    pub group: GroupOptions,
+    /// How it takes part in these, whatever `group` says. A group that is not on this node may be named in advance.
+    pub groups: BTreeMap<GroupId, GroupOptions>,
+    /// Whether a leader on this node ranks its followers, so that the fittest one stands first when the leader falls
+    /// silent. Default yes; safety never depends on it.
+    pub succession: bool,
     /// Bounds on what waits in front of the shard, over all groups.
     pub inbox: InboxLimits,
     /// The log.
@@ -70,6 +79,9 @@ impl NodeConfig {
             network: Network::Tcp,
             timing: Timing::default(),
             limits: Limits::default(),
+            group: GroupOptions::default(),
+            groups: BTreeMap::new(),
+            succession: true,
             inbox: InboxLimits::default(),
             wal: WalConfig::default(),
             fs: Arc::new(RealFs),
@@ -93,6 +105,8 @@ impl NodeConfig {
             timing: self.timing.clone(),
             limits: self.limits.clone(),
             inbox: self.inbox,
+            options: Options { every: self.group, exceptions: self.groups.clone(), succession: self.succession },
+            clock: Clock::system(),
             // Half a segment leaves room for what the log writes beside the entries.
             batch_bytes: self.wal.batch_bytes.min(usize::try_from(self.wal.segment_bytes / 2).unwrap_or(usize::MAX)),
             logger: self.logger.clone(),

@@ -19,8 +19,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::mem;
 
-use super::apply::ApplyQueue;
-use super::clock::Clock;
+use super::annex::Annex;
+use super::clock::{Clock, ClockGuard};
 use super::driver::{Committed, Effects, Shard, ShardInput};
 use super::inbox::{Inbox, NotTaken};
 use super::load::LoadQueue;
@@ -33,6 +33,7 @@ use crate::message::Message;
 use crate::metrics::EnteringCounters;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, Weak};
+use crate::time::Duration;
 use crate::transport::{Inbound, Transport};
 use crate::types::{GroupId, Index};
 
@@ -53,6 +54,7 @@ pub(super) struct Entrance {
 pub(super) struct Held {
     pub(super) shard: Shard,
     pub(super) outbox: Outbox,
+    guard: ClockGuard,
     /// Reused from round to round.
     inputs: Vec<ShardInput>,
     /// No group is opened any more.
@@ -63,8 +65,9 @@ impl Held {
     /// Ends a group: whoever waits is told that the node was shut down, its apply thread ends.
     pub(super) fn close_group(&mut self, group: GroupId) {
         self.shard.close(group, &mut self.outbox);
-        if let Some(queue) = self.outbox.groups.remove(&group) {
-            queue.close();
+        if let Some(annex) = self.outbox.groups.remove(&group) {
+            annex.shut();
+            annex.queue.close();
         }
     }
 }
@@ -73,7 +76,7 @@ impl Held {
 pub(super) struct Outbox {
     /// None before the node is complete and after it was shut down.
     pub(super) transport: Option<Arc<dyn Transport>>,
-    pub(super) groups: BTreeMap<GroupId, Arc<ApplyQueue>>,
+    pub(super) groups: BTreeMap<GroupId, Arc<Annex>>,
     persist: Arc<Persist>,
     loads: Arc<LoadQueue>,
     /// For the persist thread, all groups' at once, just before messages leave: waking it costs less than a send, and a
@@ -87,10 +90,18 @@ pub(super) struct Outbox {
 struct Aftermath {
     answers: Vec<Answer>,
     events: Vec<(GroupId, Event)>,
+    /// By how much the clock jumped.
+    jumped: Option<Duration>,
 }
 
 impl Entrance {
-    pub(super) fn new(inbox: Inbox, persist: Arc<Persist>, loads: Arc<LoadQueue>, logger: Logger) -> Self {
+    pub(super) fn new(
+        inbox: Inbox,
+        persist: Arc<Persist>,
+        loads: Arc<LoadQueue>,
+        clock: Clock,
+        logger: Logger,
+    ) -> Self {
         let outbox = Outbox {
             transport: None,
             groups: BTreeMap::new(),
@@ -99,8 +110,9 @@ impl Entrance {
             writes: Vec::new(),
             aftermath: Aftermath::default(),
         };
-        let held = Held { shard: Shard::new(), outbox, inputs: Vec::new(), shut_down: false };
-        Self { inbox, held: Mutex::new(held), alarm: Alarm::default(), clock: Clock, logger, rounds: AtomicU64::new(0) }
+        let guard = ClockGuard::new(&clock);
+        let held = Held { shard: Shard::new(), outbox, guard, inputs: Vec::new(), shut_down: false };
+        Self { inbox, held: Mutex::new(held), alarm: Alarm::default(), clock, logger, rounds: AtomicU64::new(0) }
     }
 
     /// Brings proposals and reads in. Returns those that were not taken, unanswered.
@@ -125,12 +137,21 @@ impl Entrance {
         self.enter();
     }
 
+    /// Lets this thread run a callback that needs nothing of the shard: what the callback brings in is drained when this
+    /// is dropped. `None` if the thread is in a callback already: one on top of the other could go on until the stack
+    /// ends.
+    pub(super) fn aside(&self) -> Option<Aside<'_>> {
+        let inside = Inside::step_into(self).ok()?;
+        LEFT_BEHIND.set(false);
+        Some(Aside { entrance: self, inside: Some(inside) })
+    }
+
     /// Drains the inbox, unless somebody else does.
     pub(super) fn enter(&self) {
         let _inside = match Inside::step_into(self) {
             Ok(inside) => inside,
             // A callback of this very shard: the frame below it drains the inbox.
-            Err(Outside::Here) => return,
+            Err(Outside::Here) => return LEFT_BEHIND.set(true),
             // A callback of another shard: not on this stack, and that shard may be waiting.
             Err(Outside::Elsewhere) => return self.alarm.ring(),
         };
@@ -148,9 +169,9 @@ impl Entrance {
     }
 
     /// Does something administrative under the shard's lock, which it waits for, and flushes.
-    pub(super) fn administer<T>(&self, action: impl FnOnce(&mut Held, Clock) -> T) -> T {
+    pub(super) fn administer<T>(&self, action: impl FnOnce(&mut Held, &Clock) -> T) -> T {
         let mut held = self.held.lock();
-        let result = action(&mut held, self.clock);
+        let result = action(&mut held, &self.clock);
         self.round(&mut held);
         let aftermath = mem::take(&mut held.outbox.aftermath);
         drop(held);
@@ -185,9 +206,14 @@ impl Entrance {
     }
 
     fn round(&self, held: &mut Held) {
-        let Held { shard, outbox, inputs, .. } = held;
+        let Held { shard, outbox, guard, inputs, .. } = held;
         let mut now = || self.clock.now();
         self.rounds.fetch_add(1, Ordering::Relaxed);
+        if let Some(by) = guard.look(&self.clock) {
+            // Before anything that waited meanwhile is believed (rule `p16`).
+            shard.handle(&mut now, ShardInput::ClockJumped, outbox);
+            outbox.aftermath.jumped = Some(by);
+        }
         self.inbox.take(inputs);
         for input in inputs.drain(..) {
             shard.handle(&mut now, input, outbox);
@@ -200,6 +226,9 @@ impl Entrance {
     fn carry_out(&self, aftermath: Aftermath) {
         for answer in aftermath.answers {
             answer.give();
+        }
+        if let Some(by) = aftermath.jumped {
+            warn!(self.logger, "the machine slept, or its clock jumped: leases are earned anew"; "by" => ?by);
         }
         for (group, event) in aftermath.events {
             self.log(group, event);
@@ -241,7 +270,11 @@ impl Outbox {
 }
 
 impl Effects for Outbox {
-    fn lease(&mut self, _group: GroupId, _lease: Option<Lease>) {}
+    fn lease(&mut self, group: GroupId, lease: Option<Lease>) {
+        if let Some(annex) = self.groups.get(&group) {
+            annex.lease.0.publish(lease);
+        }
+    }
 
     fn send(&mut self, messages: &mut Vec<Message>) {
         self.release_writes();
@@ -255,14 +288,14 @@ impl Effects for Outbox {
     }
 
     fn apply(&mut self, group: GroupId, entries: Vec<Committed>) {
-        if let Some(queue) = self.groups.get(&group) {
-            queue.push_entries(entries);
+        if let Some(annex) = self.groups.get(&group) {
+            annex.queue.push_entries(entries);
         }
     }
 
     fn read(&mut self, group: GroupId, index: Index, reply: ReadReply) {
         let refused = match self.groups.get(&group) {
-            Some(queue) => queue.push_read(index, reply),
+            Some(annex) => annex.queue.push_read(index, reply),
             None => Err((reply, ReadError::ShutDown)),
         };
         if let Err((reply, error)) = refused {
@@ -281,9 +314,10 @@ impl Effects for Outbox {
     fn event(&mut self, group: GroupId, event: Event) {
         // Observed last in a flush: whatever the core still handed out is in the queue before it.
         if let Event::Stopped(fatal) = &event
-            && let Some(queue) = self.groups.get(&group)
+            && let Some(annex) = self.groups.get(&group)
         {
-            queue.push_stop(*fatal);
+            annex.shut();
+            annex.queue.push_stop(*fatal);
         }
         self.aftermath.events.push((group, event));
     }
@@ -304,6 +338,24 @@ impl Inbound for Letterbox {
 thread_local! {
     /// The shard this thread is in, by address; 0 if none.
     static INSIDE: Cell<usize> = const { Cell::new(0) };
+
+    /// Something was brought into the shard this thread is in, for the frame below to drain.
+    static LEFT_BEHIND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Held while this thread runs a callback beside the shard.
+pub(super) struct Aside<'a> {
+    entrance: &'a Entrance,
+    inside: Option<Inside>,
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        drop(self.inside.take());
+        if LEFT_BEHIND.get() {
+            self.entrance.enter();
+        }
+    }
 }
 
 /// Held while this thread is inside a shard, so that a callback given from there cannot recurse.

@@ -32,7 +32,14 @@ pub struct Ticket<O>(Arc<Slot<Outcome<O>>>);
 /// Waits for a read, in the same ways. The answer is an index: the state machine has applied everything up to it, so
 /// read from it now.
 #[must_use = "nothing may be read before the ticket says so"]
-pub struct ReadTicket(Arc<Slot<Result<Index, ReadError>>>);
+pub struct ReadTicket(Awaited<Result<Index, ReadError>>);
+
+/// An answer that may be there from the beginning.
+enum Awaited<T> {
+    /// Until it is taken.
+    Here(Option<T>),
+    Later(Arc<Slot<T>>),
+}
 
 /// Waits for leadership to be handed over, in the same ways. The answer is the node that was told to take over: it has
 /// the whole log and stands for election at once. That it won is known when it leads.
@@ -69,7 +76,12 @@ impl ReadTicket {
     /// A ticket and the reply that completes it.
     pub fn new() -> (Self, ReadReply) {
         let slot = Arc::new(Slot::new());
-        (Self(slot.clone()), ReadReply::new(slot))
+        (Self(Awaited::Later(slot.clone())), ReadReply::new(slot))
+    }
+
+    /// A ticket that has its answer.
+    pub(super) fn answered(answer: Result<Index, ReadError>) -> Self {
+        Self(Awaited::Here(Some(answer)))
     }
 
     /// Blocks until the state machine may be read.
@@ -77,7 +89,10 @@ impl ReadTicket {
     /// # Errors
     /// [`ReadError`]: nothing was confirmed, ask again as it says.
     pub fn wait(self) -> Result<Index, ReadError> {
-        self.0.wait()
+        match self.0 {
+            Awaited::Here(answer) => answer.unwrap_or(Err(ReadError::ShutDown)),
+            Awaited::Later(slot) => slot.wait(),
+        }
     }
 
     /// Blocks until the state machine may be read, but at most for `timeout`.
@@ -85,7 +100,11 @@ impl ReadTicket {
     /// # Errors
     /// The ticket itself if nothing is known by then. Inside, as [`wait`](Self::wait).
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<Index, ReadError>, Self> {
-        self.0.wait_timeout(timeout).ok_or(self)
+        match &self.0 {
+            Awaited::Here(Some(answer)) => Ok(*answer),
+            Awaited::Here(None) => Err(self),
+            Awaited::Later(slot) => slot.wait_timeout(timeout).ok_or(self),
+        }
     }
 }
 
@@ -124,8 +143,11 @@ impl<O> Future for Ticket<O> {
 impl Future for ReadTicket {
     type Output = Result<Index, ReadError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll(context.waker())
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Awaited::Here(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
+            Awaited::Later(slot) => slot.poll(context.waker()),
+        }
     }
 }
 

@@ -158,6 +158,11 @@ impl Redirected {
                 self.next_node();
                 Outcome::Refused { at_once: false }
             }
+            // Somebody else takes over in a moment.
+            (Some("TRYAGAIN"), _) => {
+                std::thread::sleep(Duration::from_millis(1));
+                Outcome::Refused { at_once: true }
+            }
             (Some("BUSY"), _) => Outcome::Refused { at_once: false },
             (Some("UNKNOWN"), _) => Outcome::Unknown,
             _ => Outcome::Answered(Answer::Error(text)),

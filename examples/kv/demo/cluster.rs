@@ -142,6 +142,30 @@ impl Cluster {
         Ok(())
     }
 
+    /// Tells the leader to hand over; it answers when the successor was told.
+    pub(super) fn fail_over(&self, leader: usize) -> Result<(), Failed> {
+        let member = &self.nodes[leader].member;
+        let failed = |what: String| Failed(format!("FAILOVER at node {}: {what}", member.id.0));
+        let mut connection = Connection::open(&member.resp_address()).map_err(|error| failed(error.to_string()))?;
+        match connection.ask(&[b"FAILOVER"]) {
+            Ok(Answer::Status(_)) => Ok(()),
+            Ok(other) => Err(failed(format!("{other:?}"))),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// Stops one node in order, with SIGTERM, and waits until it is gone.
+    pub(super) fn stop(&mut self, at: usize) -> Result<(), Failed> {
+        let node = &mut self.nodes[at];
+        let Some(mut child) = node.child.take() else { return Ok(()) };
+        let failed = |what: String| Failed(format!("cannot stop node {}: {what}", node.member.id.0));
+        let process = rustix::process::Pid::from_child(&child);
+        let told = rustix::process::kill_process(process, rustix::process::Signal::TERM);
+        told.map_err(|error| failed(error.to_string()))?;
+        let status = child.wait().map_err(|error| failed(error.to_string()))?;
+        if status.success() { Ok(()) } else { Err(failed(format!("it ended with {status}"))) }
+    }
+
     /// Leaves the processes running and tells their ids.
     pub(super) fn release(mut self) -> Vec<u32> {
         self.nodes.iter_mut().filter_map(|node| node.child.take()).map(|child| child.id()).collect()

@@ -24,6 +24,8 @@ const BLOWS: [Blow; 4] = [Blow::Leader, Blow::Follower, Blow::LeaderAndFollower,
 /// Kills nodes at even distances along the load, and starts them again half-way to the next blow.
 pub(super) struct Kills {
     planned: u64,
+    /// The share of the load, in writes, that the blows are spread over.
+    count: u64,
     struck: u64,
     /// The blow whose victims are down, and since when.
     down: Option<(Blow, Instant)>,
@@ -32,8 +34,8 @@ pub(super) struct Kills {
 }
 
 impl Kills {
-    pub(super) fn new(planned: u64) -> Self {
-        Self { planned, struck: 0, down: None, failovers: Vec::new() }
+    pub(super) fn new(planned: u64, count: u64) -> Self {
+        Self { planned, count, struck: 0, down: None, failovers: Vec::new() }
     }
 
     /// Whether all blows were struck and everybody is up again.
@@ -50,7 +52,7 @@ impl Kills {
     ) -> Result<Option<String>, Failed> {
         let done = load.acknowledged.load(Ordering::Relaxed);
         match self.down {
-            None if self.struck < self.planned && done >= self.mark(load.count, 0) => {
+            None if self.struck < self.planned && done >= self.mark(0) => {
                 let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
                 self.strike(cluster, load, leader).map(Some)
             }
@@ -104,16 +106,16 @@ impl Kills {
 
     fn may_return(&self, blow: Blow, since: Instant, load: &Load, done: u64) -> Result<bool, Failed> {
         Ok(match blow {
-            Blow::Leader | Blow::Follower => load.failover()?.is_some() && done >= self.mark(load.count, 1),
+            Blow::Leader | Blow::Follower => load.failover()?.is_some() && done >= self.mark(1),
             Blow::LeaderAndFollower | Blow::Everybody => since.elapsed() >= DOWN_TIME,
         })
     }
 
     /// How many writes are acknowledged when the next blow is due (`half` 0), or when its victims may return (1; the
     /// blow counts as struck then).
-    fn mark(&self, count: u64, half: u64) -> u64 {
+    fn mark(&self, half: u64) -> u64 {
         let steps = 2 * (self.planned + 1);
         let step = if half == 0 { 2 * (self.struck + 1) } else { 2 * self.struck + 1 };
-        count * step / steps
+        self.count * step / steps
     }
 }

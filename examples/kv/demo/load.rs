@@ -38,6 +38,9 @@ pub(super) struct Load {
     outage: Mutex<Outage>,
     pub(super) stop: AtomicBool,
     latencies: Mutex<Vec<Histogram<u64>>>,
+    /// Whether clients note how long they waited from one acknowledgement to the next, and the longest wait of each.
+    watched: AtomicBool,
+    waits: Mutex<Vec<u64>>,
 }
 
 /// The last time that nodes were killed. Instants are nanoseconds since the load began.
@@ -66,23 +69,28 @@ impl Load {
             outage: Mutex::default(),
             stop: AtomicBool::new(false),
             latencies: Mutex::default(),
+            watched: AtomicBool::new(false),
+            waits: Mutex::default(),
         }
     }
 
     /// Runs one client until there is nothing left to write. If it fails, all others stop.
-    pub(super) fn client(&self, nodes: Vec<String>) -> Result<(), Failed> {
-        let result = self.write_all(nodes);
+    pub(super) fn client(&self, number: usize, nodes: Vec<String>) -> Result<(), Failed> {
+        let result = self.write_all(number, nodes);
         if result.is_err() {
             self.stop.store(true, Ordering::Relaxed);
         }
         result
     }
 
-    fn write_all(&self, nodes: Vec<String>) -> Result<(), Failed> {
+    fn write_all(&self, own: usize, nodes: Vec<String>) -> Result<(), Failed> {
         let mut client = Redirected::new(nodes);
         let mut latencies = histogram()?;
+        let mut last = self.now();
         while let Some(number) = self.take() {
             self.set(&mut client, number, &mut latencies)?;
+            let now = self.now();
+            self.note_wait(own, now - std::mem::replace(&mut last, now))?;
             if number % SETS_PER_INCREMENT == 0 {
                 self.increment(&mut client, (number / SETS_PER_INCREMENT) as usize % COUNTERS)?;
             }
@@ -196,6 +204,38 @@ impl Load {
     pub(super) fn failover(&self) -> Result<Option<Duration>, Failed> {
         let outage = *self.outage()?;
         Ok(outage.ended.map(|ended| Duration::from_nanos(ended - outage.began)))
+    }
+
+    /// From now on each client notes its longest wait between two acknowledgements.
+    pub(super) fn watch_pauses(&self) -> Result<(), Failed> {
+        self.waits()?.clear();
+        self.watched.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn note_wait(&self, client: usize, nanos: u64) -> Result<(), Failed> {
+        if !self.watched.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut waits = self.waits()?;
+        if waits.len() <= client {
+            waits.resize(client + 1, 0);
+        }
+        waits[client] = waits[client].max(nanos);
+        Ok(())
+    }
+
+    /// The longest wait of the median client, and of the worst, since they were [watched](Self::watch_pauses).
+    pub(super) fn pauses(&self) -> Result<(Duration, Duration), Failed> {
+        self.watched.store(false, Ordering::Release);
+        let mut waits = std::mem::take(&mut *self.waits()?);
+        waits.sort_unstable();
+        let at = |place: usize| Duration::from_nanos(waits.get(place).copied().unwrap_or(0));
+        Ok((at(waits.len() / 2), at(waits.len().saturating_sub(1))))
+    }
+
+    fn waits(&self) -> Result<MutexGuard<'_, Vec<u64>>, Failed> {
+        self.waits.lock().map_err(|_| Failed("a client panicked".into()))
     }
 
     fn outage(&self) -> Result<MutexGuard<'_, Outage>, Failed> {

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::cluster::{Cluster, NodeInfo};
+use self::handovers::Handovers;
 use self::kills::Kills;
 use self::load::Load;
 use super::cli::Demo;
 
 mod client;
 mod cluster;
+mod handovers;
 mod judge;
 mod kills;
 mod load;
@@ -95,7 +97,7 @@ fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed
         load.stop.store(true, Ordering::Relaxed);
     }
     let ended = join(clients);
-    let failovers = driven?;
+    let pauses = driven?;
     ended?;
     let elapsed = began.elapsed();
 
@@ -103,7 +105,7 @@ fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed
     judge::check_writes(cluster.addresses(), &load, value_bytes)?;
     judge::check_counters(cluster.addresses(), &load)?;
     judge::check_digests(&cluster, &agreed)?;
-    report(demo, &load, elapsed, &agreed, failovers)?;
+    report(demo, &load, elapsed, &agreed, pauses)?;
     let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
     say_goodbye(demo, cluster, leader);
     Ok(())
@@ -117,7 +119,9 @@ fn start_clients(demo: &Demo, cluster: &Cluster, load: &Arc<Load>) -> Result<Vec
     let start = |number: u64| {
         let (load, nodes) = (load.clone(), nodes.clone());
         let client = std::thread::Builder::new().name(format!("client-{number}")).stack_size(256 << 10);
-        client.spawn(move || load.client(nodes)).map_err(|error| Failed(format!("cannot start a client: {error}")))
+        client
+            .spawn(move || load.client(number as usize, nodes))
+            .map_err(|error| Failed(format!("cannot start a client: {error}")))
     };
     (0..demo.clients).map(start).collect()
 }
@@ -129,20 +133,36 @@ fn join(clients: Vec<Client>) -> Result<(), Failed> {
     joined.collect::<Vec<_>>().into_iter().collect()
 }
 
-/// Watches the load, and kills and starts nodes meanwhile. Returns the failover times.
+/// How long there was nobody to write to.
+struct Pauses {
+    /// After each kill of the leader alone, from the signal to the next acknowledgement.
+    failovers: Vec<Duration>,
+    /// Around each hand-over, the longest time without an acknowledgement of the median client, and of the worst.
+    handovers: Vec<(Duration, Duration)>,
+}
+
+/// Watches the load, and kills, stops and starts nodes meanwhile.
 fn drive(
     demo: &Demo,
     cluster: &mut Cluster,
     load: &Load,
     clients: &[Client],
     interrupted: &Interrupted,
-) -> Result<Vec<Duration>, Failed> {
+) -> Result<Pauses, Failed> {
     let bar = progress_bar(load.count);
-    let mut kills = Kills::new(demo.kills);
+    let mut kills = Kills::new(demo.kills, if demo.handovers == 0 { load.count } else { load.count / 2 });
+    let mut handovers = Handovers::new(demo.handovers);
     while clients.iter().any(|client| !client.is_finished()) {
         bar.set_position(load.acknowledged.load(Ordering::Relaxed));
         cluster.check_running()?;
-        if let Some(line) = kills.go_on(cluster, load, interrupted)? {
+        let told = if !kills.are_over() {
+            kills.go_on(cluster, load, interrupted)?
+        } else if !handovers.are_over() {
+            handovers.go_on(cluster, load, interrupted)?
+        } else {
+            None
+        };
+        if let Some(line) = told {
             announce(&bar, &line);
         }
         interrupted.pause(Duration::from_millis(5))?;
@@ -150,7 +170,8 @@ fn drive(
     bar.finish_and_clear();
     // The clients may have been faster than this thread.
     kills.end(cluster, load)?;
-    Ok(kills.failovers)
+    handovers.end(cluster)?;
+    Ok(Pauses { failovers: kills.failovers, handovers: handovers.pauses })
 }
 
 /// A line above the bar, or simply a line where there is no terminal.
@@ -168,13 +189,7 @@ fn progress_bar(count: u64) -> ProgressBar {
     bar
 }
 
-fn report(
-    demo: &Demo,
-    load: &Load,
-    elapsed: Duration,
-    agreed: &NodeInfo,
-    mut failovers: Vec<Duration>,
-) -> Result<(), Failed> {
+fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo, pauses: Pauses) -> Result<(), Failed> {
     let acknowledged = load.acknowledged.load(Ordering::Relaxed);
     let sum = |pick: fn(&(std::sync::atomic::AtomicU64, std::sync::atomic::AtomicU64)) -> u64| -> u64 {
         load.increments.iter().map(pick).sum()
@@ -184,10 +199,10 @@ fn report(
     let latencies = load.latencies()?;
     let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     let rate = (acknowledged + increments) as f64 / elapsed.as_secs_f64();
-    failovers.sort_unstable();
-    let failover = *failovers
-        .get(failovers.len() / 2)
-        .ok_or_else(|| Failed("no write was acknowledged after the leader's death".into()))?;
+    let Pauses { failovers, handovers } = pauses;
+    let count = failovers.len();
+    let failover =
+        median(failovers).ok_or_else(|| Failed("no write was acknowledged after the leader's death".into()))?;
     let (refused, lost) = (load.refused.load(Ordering::Relaxed), load.unknown.load(Ordering::Relaxed));
     println!();
     println!(
@@ -204,8 +219,17 @@ fn report(
         "failover    {:.0} ms from SIGKILL of the leader to the next acknowledged write (E = {} ms{})",
         failover.as_secs_f64() * 1000.0,
         demo.election_timeout,
-        if failovers.len() > 1 { format!(", median of {}", failovers.len()) } else { String::new() }
+        if count > 1 { format!(", median of {count}") } else { String::new() }
     );
+    let (usual, worst): (Vec<_>, Vec<_>) = handovers.iter().copied().unzip();
+    if let Some((usual, worst)) = median(usual).zip(median(worst)) {
+        println!(
+            "hand-over   {:.1} ms without an acknowledgement for the median client, {:.1} ms for the worst (median of {})",
+            usual.as_secs_f64() * 1000.0,
+            worst.as_secs_f64() * 1000.0,
+            handovers.len()
+        );
+    }
     println!("retried     {refused} attempts refused, {lost} of unknown outcome");
     println!("held        {acknowledged} acknowledged SETs: every one is there, with its value");
     println!(
@@ -218,6 +242,11 @@ fn report(
     );
     println!();
     Ok(())
+}
+
+fn median(mut times: Vec<Duration>) -> Option<Duration> {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied()
 }
 
 fn say_goodbye(demo: &Demo, cluster: Cluster, leader: usize) {

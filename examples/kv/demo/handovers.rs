@@ -1,0 +1,91 @@
+//! Leadership handed over in order: by a command, and by stopping the leader; and what clients notice of it.
+
+use std::time::{Duration, Instant};
+
+use super::cluster::Cluster;
+use super::load::Load;
+use super::{ELECTION_LIMIT, Failed, Interrupted};
+
+/// How long clients are watched from each hand-over on.
+const WINDOW: Duration = Duration::from_millis(300);
+
+/// How long they are left alone before the next.
+const REST: Duration = Duration::from_millis(200);
+
+/// A way to make the leader go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// `FAILOVER`.
+    Command,
+    /// SIGTERM.
+    Stop,
+}
+
+/// Hands leadership over again and again while the load goes on.
+pub(super) struct Handovers {
+    planned: u64,
+    done: u64,
+    /// When clients are no longer watched, and whether the old leader has to be started again then.
+    watching: Option<(Instant, Way)>,
+    /// When the next one is due.
+    next: Instant,
+    /// Per hand-over: the longest time without an acknowledgement of the median client, and of the worst.
+    pub(super) pauses: Vec<(Duration, Duration)>,
+}
+
+impl Handovers {
+    pub(super) fn new(planned: u64) -> Self {
+        Self { planned, done: 0, watching: None, next: Instant::now(), pauses: Vec::new() }
+    }
+
+    pub(super) fn are_over(&self) -> bool {
+        self.done == self.planned && self.watching.is_none()
+    }
+
+    /// Does what is due. Returns what there is to tell.
+    pub(super) fn go_on(
+        &mut self,
+        cluster: &mut Cluster,
+        load: &Load,
+        interrupted: &Interrupted,
+    ) -> Result<Option<String>, Failed> {
+        let now = Instant::now();
+        match self.watching {
+            Some((until, way)) if now >= until => {
+                self.watching = None;
+                self.next = now + REST;
+                self.pauses.push(load.pauses()?);
+                if way == Way::Stop {
+                    cluster.start()?;
+                }
+                Ok(None)
+            }
+            None if self.done < self.planned && now >= self.next => {
+                let way = if self.done.is_multiple_of(2) { Way::Command } else { Way::Stop };
+                let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
+                load.watch_pauses()?;
+                match way {
+                    Way::Command => cluster.fail_over(leader)?,
+                    Way::Stop => cluster.stop(leader)?,
+                }
+                self.done += 1;
+                self.watching = Some((now + WINDOW, way));
+                let how = if way == Way::Command { "hands over (FAILOVER)" } else { "is stopped (SIGTERM)" };
+                Ok(Some(format!("node {}, the leader, {how}.", leader + 1)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// After the load.
+    pub(super) fn end(&mut self, cluster: &mut Cluster) -> Result<(), Failed> {
+        if self.watching.take().is_some() {
+            cluster.start()?;
+        }
+        if self.done == self.planned {
+            Ok(())
+        } else {
+            Err(Failed("the load ended before every hand-over: use a larger --count".into()))
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What of a group stands beside its shard, for any thread: the lease as others may use it, how far the state machine
+//! is, and the queue in front of that.
+
+use super::apply::ApplyQueue;
+use super::clock::Clock;
+use super::lease::PublishedLease;
+use crate::core::Consistency;
+use crate::metrics::ReadCounters;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::types::Index;
+
+/// Shared by a group's handles, its apply thread and the shard.
+pub(super) struct Annex {
+    pub(super) queue: ApplyQueue,
+    /// Written by the holder of the shard's lock.
+    pub(super) lease: Padded<PublishedLease>,
+    /// The last index whose effect is in the state machine. Written by the apply thread.
+    applied: Padded<AtomicU64>,
+    /// The group runs: it has neither stopped nor been closed.
+    open: AtomicBool,
+    counts: Padded<Counts>,
+}
+
+/// Has its cache lines for itself: what some threads write all the time, others only want to read.
+#[repr(align(128))]
+pub(super) struct Padded<T>(pub(super) T);
+
+#[derive(Default)]
+struct Counts {
+    lease: AtomicU64,
+    lease_waited: AtomicU64,
+    local: AtomicU64,
+}
+
+/// What a read must wait for, found without entering the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing: the state machine has applied this and may be read.
+    Applied(Index),
+    /// The state machine has to come so far.
+    Awaited(Index),
+}
+
+impl Annex {
+    /// Of a group whose state machine has `applied` so much and takes so many reads that wait for it.
+    pub(super) fn new(applied: Index, max_reads: usize) -> Self {
+        Self {
+            queue: ApplyQueue::new(max_reads),
+            lease: Padded(PublishedLease::none()),
+            applied: Padded(AtomicU64::new(applied.0)),
+            open: AtomicBool::new(true),
+            counts: Padded(Counts::default()),
+        }
+    }
+
+    /// Notes that the state machine has everything up to `index`. Release: whoever finds the index here finds its effect
+    /// in what the state machine shares.
+    pub(super) fn note_applied(&self, index: Index) {
+        self.applied.0.store(index.0, Ordering::Release);
+    }
+
+    fn applied(&self) -> Index {
+        Index(self.applied.0.load(Ordering::Acquire))
+    }
+
+    /// The group runs no more: from now on the shard says why.
+    pub(super) fn shut(&self) {
+        self.open.store(false, Ordering::Relaxed);
+    }
+
+    /// What a read of this consistency must wait for, as far as can be told from here. `None`: ask the shard.
+    pub(super) fn known(&self, consistency: Consistency, clock: &Clock) -> Option<Known> {
+        match consistency {
+            Consistency::Local if self.open.load(Ordering::Relaxed) => Some(Known::Applied(self.applied())),
+            // First the lease, then how far the state machine is.
+            Consistency::Lease => self.lease.0.read_index(|| clock.now()).map(|index| match self.applied() >= index {
+                true => Known::Applied(index),
+                false => Known::Awaited(index),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Counts a read that was answered by what was [`known`](Self::known).
+    pub(super) fn count(&self, consistency: Consistency, known: Known) {
+        let counts = &self.counts.0;
+        let counter = match (consistency, known) {
+            (Consistency::Local, _) => &counts.local,
+            (_, Known::Applied(_)) => &counts.lease,
+            (_, Known::Awaited(_)) => &counts.lease_waited,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn read_counters(&self) -> ReadCounters {
+        let Counts { lease, lease_waited, local } = &self.counts.0;
+        let [lease, lease_waited, local] = [lease, lease_waited, local].map(|counter| counter.load(Ordering::Relaxed));
+        ReadCounters { lease, lease_waited, local }
+    }
+}

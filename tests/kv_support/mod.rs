@@ -1,0 +1,208 @@
+//! Three processes of the example `kv`, for tests.
+
+// Each test uses some of it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use redis::cluster::ClusterClient;
+use redis::{Commands as _, Connection, RedisResult};
+
+/// Cargo builds the examples beside the tests.
+pub fn program() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    tests.parent().unwrap().parent().unwrap().join("examples").join("kv")
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    let mut child =
+        Command::new(program()).args(arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > LIMIT {
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// What the program says when it refuses to run.
+#[track_caller]
+pub fn refusal(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Nothing here takes this long, however busy the machine.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    peers: Vec<String>,
+    pub ports: Vec<u16>,
+    pub nodes: Vec<Option<Child>>,
+    /// What every node is started with beside the usual.
+    more: Vec<String>,
+}
+
+impl Cluster {
+    /// Founds three nodes and starts them.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Founds three nodes and starts them, each with these arguments.
+    pub fn start_with(more: &[&str]) -> Self {
+        let (ports, peer_ports) = (free_ports(3), free_ports(3));
+        let peer = |at: usize| format!("{}=127.0.0.1:{}@{}", at + 1, ports[at], peer_ports[at]);
+        let peers = (0..3).map(peer).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Self {
+            dir,
+            peers,
+            ports,
+            nodes: vec![None, None, None],
+            more: more.iter().map(|argument| (*argument).to_owned()).collect(),
+        };
+        for at in 0..3 {
+            let id = (at + 1).to_string();
+            let founded =
+                run(&["init", "--cluster", "test", "--id", &id, "--dir", cluster.node_dir(at).to_str().unwrap()]);
+            assert!(founded.status.success(), "{founded:?}");
+            cluster.start_node(at);
+        }
+        cluster
+    }
+
+    pub fn node_dir(&self, at: usize) -> PathBuf {
+        self.dir.path().join(format!("node-{}", at + 1))
+    }
+
+    pub fn serve_arguments(&self, at: usize) -> Vec<String> {
+        let dir = self.node_dir(at).to_str().unwrap().to_owned();
+        let mut arguments =
+            ["serve", "--stop-with-stdin", "--election-timeout", "300", "--dir", &dir].map(String::from).to_vec();
+        arguments.extend(["--id".into(), (at + 1).to_string()]);
+        arguments.extend(self.more.iter().cloned());
+        arguments.extend(self.peers.iter().flat_map(|peer| ["--peer".to_owned(), peer.clone()]));
+        arguments
+    }
+
+    pub fn start_node(&mut self, at: usize) {
+        self.start_node_with(at, &[]);
+    }
+
+    pub fn start_node_with(&mut self, at: usize, more: &[&str]) {
+        let log = File::options().create(true).append(true).open(self.dir.path().join(format!("{}.log", at + 1)));
+        let mut command = Command::new(program());
+        command
+            .args(self.serve_arguments(at))
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log.unwrap());
+        self.nodes[at] = Some(command.spawn().unwrap());
+    }
+
+    pub fn kill(&mut self, at: usize) {
+        let mut child = self.nodes[at].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn log(&self, at: usize) -> String {
+        fs::read_to_string(self.dir.path().join(format!("{}.log", at + 1))).unwrap_or_default()
+    }
+
+    pub fn url(&self, at: usize) -> String {
+        format!("redis://127.0.0.1:{}/", self.ports[at])
+    }
+
+    pub fn connect(&self, at: usize) -> RedisResult<Connection> {
+        let connection = redis::Client::open(self.url(at))?.get_connection_with_timeout(Duration::from_secs(2))?;
+        connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(connection)
+    }
+
+    pub fn info(&self, at: usize) -> RedisResult<redis::InfoDict> {
+        redis::cmd("INFO").query(&mut self.connect(at)?)
+    }
+
+    pub fn leader(&self) -> usize {
+        self.eventually("a leader", || {
+            let leads =
+                |at: &usize| self.info(*at).is_ok_and(|info| info.get::<String>("role").as_deref() == Some("master"));
+            (0..3).filter(|at| self.nodes[*at].is_some()).find(leads)
+        })
+    }
+
+    /// Waits until all three have applied the same and hold the same.
+    pub fn await_agreement(&self) {
+        self.eventually("agreement", || {
+            let state = |at: usize| {
+                let info = self.info(at).ok()?;
+                Some((info.get::<u64>("applied_index")?, info.get::<String>("digest")?))
+            };
+            let first = state(0)?;
+            (state(1)? == first && state(2)? == first).then_some(())
+        });
+    }
+
+    #[track_caller]
+    pub fn eventually<T>(&self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+        let began = Instant::now();
+        while began.elapsed() < LIMIT {
+            if let Some(found) = found() {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let logs: Vec<String> = (0..3).map(|at| self.log(at)).collect();
+        panic!("no {what} within {LIMIT:?}\n{}", logs.join("\n---\n"));
+    }
+
+    pub fn client(&self) -> redis::cluster::ClusterConnection {
+        let builder = ClusterClient::builder((0..3).map(|at| self.url(at)));
+        let client = builder.retries(3).response_timeout(Duration::from_secs(5)).build().unwrap();
+        self.eventually("a cluster client", || client.get_connection().ok())
+    }
+
+    /// Writes until the write is acknowledged; setting a key to its value twice does no harm.
+    pub fn set(&self, client: &mut redis::cluster::ClusterConnection, key: &str, value: &str) {
+        self.eventually("an acknowledged write", || match client.set::<_, _, ()>(key, value) {
+            Ok(()) => Some(()),
+            Err(_) => {
+                *client = self.client();
+                None
+            }
+        });
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for mut child in self.nodes.iter_mut().filter_map(Option::take) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Ports below the range from which the system takes those of outgoing connections, so that a killed node's port does
+/// not become a client's. Each test process and each call begins somewhere else.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    static CALLS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let first = std::process::id().wrapping_mul(7919).wrapping_add(call.wrapping_mul(101)) % 12_000;
+    let ports = (0..12_000).map(|step| 20_000 + ((first + step) % 12_000) as u16);
+    let listeners: Vec<TcpListener> =
+        ports.filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).take(count).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
