@@ -26,7 +26,7 @@ struct Setup {
     down: bool,
 }
 
-/// `cluster 3 seed=7 e=1000ms learners=4,5 lease-reads no-succession down n2=high window-entries=4`.
+/// `cluster 3 seed=7 e=1000ms learners=n4,n5 lease-reads no-succession down n2=high window-entries=4`.
 pub(crate) fn cluster(words: &mut Words<'_>) -> Result<World, String> {
     let voters: u64 = words.number("the number of voters")?;
     let second = Duration::from_secs(1);
