@@ -90,7 +90,7 @@ impl Teller {
     }
 }
 
-/// Plays one random story; `Err` says what went wrong and what had happened.
+/// Plays one random story; `Err` says what was found and all that had happened.
 fn play(seed: u64, length: usize) -> Result<(), String> {
     let mut teller = Teller { rng: Xoshiro256PlusPlus::seed_from_u64(seed), size: 1 };
     let line = teller.setup();
@@ -107,14 +107,14 @@ fn play(seed: u64, length: usize) -> Result<(), String> {
         told.extend(world.notation.take().into_iter().map(|line| format!("    {line}")));
         let violations = world.judge.take();
         if ran.is_err() || !violations.is_empty() {
-            return Err(format!("seed {seed}: {violations:?}\n{}", told.join("\n")));
+            return Err(format!("{violations:?}\n{}", told.join("\n")));
         }
     }
-    recover(seed, &mut world, &mut told)
+    recover(&mut world, &mut told)
 }
 
-/// All faults end: within 8 E a command is committed and everybody has it.
-fn recover(seed: u64, world: &mut World, told: &mut Vec<String>) -> Result<(), String> {
+/// All faults end: within 5 E a command is committed.
+fn recover(world: &mut World, told: &mut Vec<String>) -> Result<(), String> {
     let ids: Vec<_> = world.nodes.keys().copied().collect();
     let mut lines = vec!["heal".to_owned(), "delay 1ms".to_owned(), "timers all on".to_owned()];
     for id in ids {
@@ -134,25 +134,20 @@ fn recover(seed: u64, world: &mut World, told: &mut Vec<String>) -> Result<(), S
         let violations = world.judge.take();
         let must = line.starts_with("within");
         if !violations.is_empty() || (must && ran.is_err()) {
-            return Err(format!("seed {seed}: {violations:?} {ran:?}\n{}", told.join("\n")));
+            return Err(format!("{violations:?} {ran:?}\n{}", told.join("\n")));
         }
     }
     Ok(())
 }
 
+/// `TENURE_STORIES=3000` plays more of them, `TENURE_SEED=17` begins there.
 #[test]
 fn random_stories_break_nothing() {
-    let count: u64 = std::env::var("TENURE_STORIES").ok().and_then(|count| count.parse().ok()).unwrap_or(50);
-    let start: u64 = std::env::var("TENURE_SEED").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
-    let mut failures = Vec::new();
-    for seed in start..start + count {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (first, count) = (number("TENURE_SEED").unwrap_or(0), number("TENURE_STORIES").unwrap_or(50));
+    for seed in first..first + count {
         if let Err(failure) = play(seed, 120) {
-            failures.push(failure);
-            if failures.len() > 3 {
-                break;
-            }
+            panic!("TENURE_SEED={seed} TENURE_STORIES=1: {failure}");
         }
     }
-    let report = failures.first().cloned().unwrap_or_default();
-    assert!(failures.is_empty(), "{} fail; first:\n{report}", failures.len());
 }
