@@ -124,7 +124,7 @@ fn committed(world: &mut World, command: &str) -> Option<String> {
     if let Some((id, entry)) = found {
         return Some(format!("{command} is {entry} on {id}"));
     }
-    let takes_proposals = |status: &CoreStatus| status.role == RoleKind::Leader && status.transfer.is_none();
+    let takes_proposals = |status: &CoreStatus| status.role == RoleKind::Leader && !status.transferring;
     let leaders: Vec<_> = running(world).filter(|(_, status)| takes_proposals(status)).collect();
     for (id, status) in leaders {
         let disk = &world.nodes[&id].disk;

@@ -141,8 +141,8 @@ impl Node {
         if let Some(lease) = self.lease(now) {
             line += &format!(", lease for {} ms", lease.until.since(now).as_millis());
         }
-        if let Some(target) = status.transfer {
-            line += &target.map_or(", hands over".to_owned(), |target| format!(", hands over to {target}"));
+        if status.transferring {
+            line += ", hands over";
         }
         if self.paused.is_some() {
             line += ", paused";
