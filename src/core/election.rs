@@ -64,9 +64,9 @@ impl Core {
         self.role = Role::Follower(Follower { election_deadline, verified: Index::ZERO, owed: None });
     }
 
-    /// Takes part in a newer term: no vote yet, no leader known. A follower's timer runs on (row `l03`), another
-    /// role's dies with it.
-    pub(super) fn adopt_term(&mut self, now: Instant, term: Term, out: &mut Output) {
+    /// Takes part in a newer term, with its leader if that is who told us: no vote yet. A follower's timer runs on (row
+    /// `l03`), another role's dies with it.
+    pub(super) fn adopt_term(&mut self, now: Instant, term: Term, leader: Option<NodeId>, out: &mut Output) {
         debug_assert!(term > self.hard_state.term, "terms only rise");
         let deadline = match &self.role {
             Role::Follower(follower) => follower.election_deadline,
@@ -74,7 +74,7 @@ impl Core {
             Role::PreCandidate(_) => now + self.short_timeout(),
             Role::Candidate(_) | Role::Leader(_) => now + self.election_timeout(),
         };
-        self.become_follower(None, deadline, out);
+        self.become_follower(leader, deadline, out);
         self.hard_state.term = term;
         self.hard_state.vote = None;
         self.save_hard_state(out);
@@ -166,7 +166,7 @@ impl Core {
             Some(promised)
         } else {
             if request.campaign_term > self.hard_state.term {
-                self.adopt_term(now, request.campaign_term, out);
+                self.adopt_term(now, request.campaign_term, None, out);
             }
             self.vote_refusal(from, &request)
         };
@@ -295,7 +295,7 @@ impl Core {
         }
         let newer = message.term > self.hard_state.term;
         if newer {
-            self.adopt_term(now, message.term, out);
+            self.adopt_term(now, message.term, None, out);
         }
         newer
     }

@@ -246,7 +246,7 @@ impl Core {
     /// (rule `p12`). Otherwise somebody else may lead: it steps down.
     fn higher_term_at_peer(&mut self, now: Instant, term: Term, out: &mut Output) {
         if self.leads_until(now).is_none_or(|until| until <= now) || self.obstacle(now).is_some() {
-            return self.adopt_term(now, term, out);
+            return self.adopt_term(now, term, None, out);
         }
         let e = self.config.timing.promise();
         if self.rescued_at.is_some_and(|last| now < last + e) {
@@ -254,7 +254,7 @@ impl Core {
         }
         self.rescued_at = Some(now);
         self.counters.rescues += 1;
-        self.adopt_term(now, term, out);
+        self.adopt_term(now, term, None, out);
         self.become_candidate(now, out);
     }
 
