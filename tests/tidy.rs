@@ -43,7 +43,9 @@ fn every_rule_is_in_the_conformance_table_with_tests_that_exist() {
 fn every_rule_and_bug_named_in_the_code_is_explained() {
     let mut known = rows::explained(&Source::read("docs/rules.md"));
     known.append(&mut rows::explained(&Source::read("docs/bugs.md")));
-    tidy(code().iter().flat_map(|source| rows::unexplained(source, &known)).collect());
+    let mut findings: Vec<_> = code().iter().flat_map(|source| rows::unexplained(source, &known)).collect();
+    findings.extend(stories().iter().flat_map(|story| rows::unexplained_story(story, &known)));
+    tidy(findings);
 }
 
 #[test]
@@ -72,13 +74,16 @@ fn code() -> Vec<Source> {
     directories.iter().flat_map(|directory| Source::under(directory, "rs")).collect()
 }
 
-/// The names of all functions in the places where tests live.
+/// The transcripts that `tests/scenarios.rs` plays.
+fn stories() -> Vec<Source> {
+    Source::under("tests/scenarios", "txt")
+}
+
+/// The names of all functions in the places where tests live, and of the stories, each of which is a test.
 fn test_names() -> BTreeSet<String> {
-    ["src", "tests", "examples"]
-        .iter()
-        .flat_map(|directory| Source::under(directory, "rs"))
-        .flat_map(|source| source.functions())
-        .collect()
+    let sources = ["src", "tests", "examples"].iter().flat_map(|directory| Source::under(directory, "rs"));
+    let functions = sources.flat_map(|source| source.functions());
+    functions.chain(stories().iter().map(|story| story.stem().to_owned())).collect()
 }
 
 #[track_caller]

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use tenure::message::{AppendEntries, Body, Message};
 use tenure::time::Instant;
 use tenure::types::{Index, RoundId};
-use tenure_fuzz::{Act, Entries, Near, Peer, Scene, Subject, drive};
+use tenure_fuzz::{Act, AnyRank, Entries, Fresh, Near, Peer, Scene, Subject, drive};
 
 #[derive(Arbitrary, Debug)]
 struct Sketch {
@@ -16,6 +16,8 @@ struct Sketch {
     stamp: u64,
     round: u64,
     commit: Near,
+    rank: Option<AnyRank>,
+    fresh: Option<Fresh>,
     entries: Entries,
 }
 
@@ -25,8 +27,8 @@ fn message(subject: &Subject, sketch: &Sketch) -> Option<Message> {
         stamp: Instant::from_nanos(sketch.stamp),
         round: RoundId(sketch.round),
         commit: Index(sketch.commit.to(status.last.index.0)),
-        rank: None,
-        fresh: None,
+        rank: sketch.rank.map(AnyRank::into),
+        fresh: sketch.fresh.map(|fresh| fresh.of(subject)),
         slice: sketch.entries.of(subject)?,
     };
     let from = sketch.from.id();

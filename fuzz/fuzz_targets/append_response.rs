@@ -4,11 +4,10 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use tenure::config::Priority;
 use tenure::message::{AppendOutcome, AppendResponse, Body, Message};
 use tenure::time::Instant;
 use tenure::types::{Index, RoundId, Term};
-use tenure_fuzz::{Act, Answered, Near, NearEntry, Scene, Start, Subject, drive};
+use tenure_fuzz::{Act, Answered, AnyPriority, Near, NearEntry, Scene, Start, Subject, drive};
 
 #[derive(Arbitrary, Debug)]
 struct Sketch {
@@ -18,6 +17,8 @@ struct Sketch {
     round: Near,
     request_term: Near,
     promise_ms: u32,
+    sent: Near,
+    priority: AnyPriority,
     outcome: Outcome,
 }
 
@@ -51,8 +52,8 @@ fn message(subject: &Subject, sketch: &Sketch) -> Option<Message> {
         round: RoundId(sketch.round.to(append.round.0)),
         request_term: Term(sketch.request_term.to(term.0)),
         promise_ms: sketch.promise_ms,
-        sent: Instant::ZERO,
-        priority: Priority::Normal,
+        sent: Instant::from_nanos(sketch.sent.to(subject.now.as_nanos())),
+        priority: sketch.priority.into(),
         outcome,
     };
     Some(subject.message(from, sketch.term.to(term.0), Body::AppendResponse(response)))

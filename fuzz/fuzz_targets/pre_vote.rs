@@ -5,8 +5,7 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use tenure::message::{Body, Message, VoteRequest};
-use tenure::types::Index;
-use tenure::types::{RoundId, Term};
+use tenure::types::{Index, RoundId, Term};
 use tenure_fuzz::{Abdication, Act, Near, NearEntry, Peer, Scene, Subject, drive};
 
 #[derive(Arbitrary, Debug)]
@@ -16,6 +15,7 @@ struct Sketch {
     campaign_term: Near,
     round: u64,
     last: NearEntry,
+    configuration: Near,
     abdicated: Option<Abdication>,
 }
 
@@ -25,7 +25,7 @@ fn message(subject: &Subject, sketch: &Sketch) -> Option<Message> {
         round: RoundId(sketch.round),
         campaign_term: Term(sketch.campaign_term.to(term.saturating_add(1))),
         last: sketch.last.of(subject),
-        configuration: Index(1),
+        configuration: Index(sketch.configuration.to(subject.configuration_index().0)),
         abdicated: sketch.abdicated.map(|token| token.of(subject)),
     };
     let message = subject.message(sketch.from.id(), term, Body::PreVote(request));

@@ -3,7 +3,7 @@
 use arbitrary::Arbitrary;
 use tenure::message::{Message, Refusal, Verdict, VoteRequest, VoteResponse};
 use tenure::time::Duration;
-use tenure::types::{NodeId, RoundId, Term};
+use tenure::types::{Index, NodeId, RoundId, Term};
 
 use crate::{Near, NearEntry, Peer, Subject};
 
@@ -49,6 +49,8 @@ enum AnyVerdict {
     Promised { leader: Option<Peer>, term: u64, millis: u16 },
     AlreadyVoted(Peer),
     LogBehind(NearEntry),
+    Removed { configuration: Near },
+    CannotVote,
 }
 
 impl VoteAnswer {
@@ -63,6 +65,11 @@ impl VoteAnswer {
             }),
             AnyVerdict::AlreadyVoted(other) => Verdict::Refused(Refusal::AlreadyVoted(other.id())),
             AnyVerdict::LogBehind(last) => Verdict::Refused(Refusal::LogBehind { last: last.of(subject) }),
+            AnyVerdict::Removed { configuration } => {
+                let configuration = Index(configuration.to(request.configuration.0));
+                Verdict::Refused(Refusal::Removed { configuration })
+            }
+            AnyVerdict::CannotVote => Verdict::Refused(Refusal::CannotVote),
         };
         VoteResponse {
             round: RoundId(self.round.to(request.round.0)),

@@ -8,11 +8,12 @@
 mod answer;
 mod memory_fs;
 mod near;
+mod reads;
 mod scene;
 mod subject;
 
 pub use answer::{Answered, VoteAnswer};
 pub use memory_fs::MemoryFs;
-pub use near::{Abdication, Entries, Near, NearEntry, Peer};
-pub use scene::{Act, Scene, Start, drive};
+pub use near::{Abdication, AnyPriority, AnyRank, Entries, Fresh, Near, NearEntry, Peer, Speaker};
+pub use scene::{Act, AnyConsistency, Scene, Start, drive};
 pub use subject::Subject;

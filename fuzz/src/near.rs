@@ -2,9 +2,11 @@
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
+use tenure::config::Priority;
 use tenure::log::{Entry, EntryKind, LogSlice};
-use tenure::message::Abdicated;
+use tenure::message::{Abdicated, Body, Rank, Stamp};
 use tenure::quorum::Configuration;
+use tenure::time::{Duration, Instant};
 use tenure::types::{EntryId, Index, NodeId, Term};
 
 use crate::Subject;
@@ -40,6 +42,82 @@ impl Peer {
             253 => NodeId(99),
             other => NodeId(2 + u64::from(other % 4)),
         }
+    }
+}
+
+/// The leader that the core knows, or anybody.
+#[derive(Arbitrary, Debug, Clone, Copy)]
+pub enum Speaker {
+    Leader,
+    Peer(Peer),
+}
+
+impl Speaker {
+    pub fn id(self, subject: &Subject) -> NodeId {
+        match self {
+            Self::Leader => subject.core.status().leader.unwrap_or(NodeId(2)),
+            Self::Peer(peer) => peer.id(),
+        }
+    }
+}
+
+/// How much somebody wants to lead.
+#[derive(Arbitrary, Debug, Clone, Copy)]
+pub enum AnyPriority {
+    Normal,
+    Low,
+    High,
+}
+
+impl From<AnyPriority> for Priority {
+    fn from(any: AnyPriority) -> Self {
+        match any {
+            AnyPriority::Normal => Self::Normal,
+            AnyPriority::Low => Self::Low,
+            AnyPriority::High => Self::High,
+        }
+    }
+}
+
+/// A place in the line of succession, with slots up to more than an hour.
+#[derive(Arbitrary, Debug, Clone, Copy)]
+pub enum AnyRank {
+    Early { place: u8, millis: u8 },
+    Made { place: u32, micros: u32 },
+}
+
+impl From<AnyRank> for Rank {
+    fn from(any: AnyRank) -> Self {
+        match any {
+            AnyRank::Early { place, millis } => {
+                Self { place: u32::from(place), slot: Duration::from_millis(u64::from(millis)) }
+            }
+            AnyRank::Made { place, micros } => Self { place, slot: Duration::from_micros(u64::from(micros)) },
+        }
+    }
+}
+
+/// What a leader gives back of a follower's answers: the stamp of one that the core has sent, or one near it.
+#[derive(Arbitrary, Debug, Clone, Copy)]
+pub struct Fresh {
+    /// Counted from the newest.
+    back: u8,
+    stamp: Near,
+}
+
+impl Fresh {
+    /// That of the newest answer.
+    pub(crate) fn newest() -> Self {
+        Self { back: 0, stamp: Near::Same }
+    }
+
+    pub fn of(self, subject: &Subject) -> Stamp {
+        let stamps = subject.sent.iter().rev().filter_map(|sent| match &sent.body {
+            Body::AppendResponse(answer) => Some(answer.sent),
+            _ => None,
+        });
+        let stamp = stamps.take(usize::from(self.back) + 1).last().unwrap_or(subject.now);
+        Instant::from_nanos(self.stamp.to(stamp.as_nanos()))
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tenure::config::CoreConfig;
-use tenure::core::{Core, CoreStatus, Input, LoadPurpose, Output, Restored, RoleKind};
+use tenure::core::{
+    Consistency, Core, CoreStatus, Input, LoadPurpose, Output, Restored, RoleKind, TransferAnswer, TransferId,
+};
 use tenure::log::{Entry, EntryKind, HardState, Log, TermRun, Write};
 use tenure::message::{AppendOutcome, Body, Message, Verdict};
 use tenure::quorum::Configuration;
@@ -12,9 +14,10 @@ use tenure::time::{Duration, Instant};
 use tenure::types::{EntryId, GroupId, Index, NodeId, Term, WriteSeq};
 
 use crate::Scene;
+use crate::reads::Reads;
 
 const GROUP: GroupId = GroupId(1);
-const SUBJECT: NodeId = NodeId(1);
+pub(crate) const SUBJECT: NodeId = NodeId(1);
 /// How many sent messages are kept to be answered.
 const KEPT: usize = 64;
 
@@ -24,7 +27,10 @@ pub struct Subject {
     pub now: Instant,
     /// The latest messages that the core has sent, oldest first.
     pub sent: Vec<Message>,
-    pub(crate) reads: u64,
+    reads: Reads,
+    /// Transfers since the beginning: the next one's name.
+    transfers: u64,
+    open_transfers: BTreeSet<TransferId>,
     prompt_disk: bool,
     config: CoreConfig,
     /// What is durable.
@@ -39,6 +45,10 @@ pub struct Subject {
     grants: BTreeMap<Term, BTreeSet<NodeId>>,
     /// The largest match index that each node has ever stated in each term.
     acknowledged: BTreeMap<(Term, NodeId), Index>,
+    /// The terms that the subject has led.
+    led: BTreeSet<Term>,
+    /// The terms whose leadership it gave up for good, and whom it named in its place.
+    abdicated: BTreeMap<Term, Option<NodeId>>,
 }
 
 impl Subject {
@@ -59,7 +69,7 @@ impl Subject {
             vote: scene.voted.then_some(NodeId(2)),
             longest_promise: Duration::from_secs(1),
         };
-        let config = config(scene.tiny_limits);
+        let config = config(scene);
         let now = Instant::ZERO + Duration::from_secs(1000);
         let mut out = Output::new();
         let core = Core::new(config.clone(), restored(hard_state, &entries)?, now, &mut out).ok()?;
@@ -68,7 +78,9 @@ impl Subject {
             core,
             now,
             sent: Vec::new(),
-            reads: 0,
+            reads: Reads::default(),
+            transfers: 0,
+            open_transfers: BTreeSet::new(),
             prompt_disk: scene.prompt_disk,
             config,
             hard_state,
@@ -78,6 +90,8 @@ impl Subject {
             seen,
             grants: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            led: BTreeSet::new(),
+            abdicated: BTreeMap::new(),
         };
         subject.carry_out(out);
         Some(subject)
@@ -88,7 +102,14 @@ impl Subject {
         Message { group: GROUP, from, to: SUBJECT, term: Term(term), body }
     }
 
+    /// Where the latest configuration on disk stands.
+    pub fn configuration_index(&self) -> Index {
+        let latest = self.entries.iter().rev().find(|entry| entry.kind == EntryKind::Configuration);
+        latest.map_or(Index::ZERO, |entry| entry.id.index)
+    }
+
     pub fn receive(&mut self, message: Message) {
+        self.reads.hear();
         match &message.body {
             Body::VoteResponse(answer) if answer.verdict == Verdict::Granted => {
                 self.grants.entry(answer.campaign_term).or_default().insert(message.from);
@@ -98,7 +119,12 @@ impl Subject {
                     let known = self.acknowledged.entry((answer.request_term, message.from)).or_default();
                     *known = (*known).max(matched);
                 }
+                self.reads.hear_answer(message.from, answer);
             }
+            Body::ReadIndex(question) => {
+                self.reads.asked_by(message.from, message.term, *question, &self.core.status());
+            }
+            Body::ReadIndexResponse(answer) => self.reads.hear_index(message.from, answer),
             _ => {}
         }
         self.step(Input::Received(message));
@@ -108,6 +134,18 @@ impl Subject {
         let mut out = Output::new();
         self.core.step(self.now, input, &mut out);
         self.carry_out(out);
+    }
+
+    pub(crate) fn read(&mut self, consistency: Consistency) {
+        let id = self.reads.ask(consistency, &self.core.status());
+        self.step(Input::Read(id, consistency));
+    }
+
+    pub(crate) fn transfer(&mut self, target: Option<NodeId>) {
+        self.transfers += 1;
+        let id = TransferId(self.transfers);
+        self.open_transfers.insert(id);
+        self.step(Input::Transfer(id, target));
     }
 
     pub(crate) fn pass_to_deadline(&mut self) {
@@ -133,6 +171,8 @@ impl Subject {
     pub(crate) fn restart(&mut self) {
         self.pending.clear();
         self.sent.clear();
+        self.reads.forget();
+        self.open_transfers.clear();
         self.handed = Index::ZERO;
         self.seen = (self.hard_state.term, self.hard_state.vote, Index::ZERO);
         let Some(restored) = restored(self.hard_state, &self.entries) else { return };
@@ -147,7 +187,10 @@ impl Subject {
         loop {
             self.core.check_invariants().expect("an invariant");
             self.judge_state();
-            out.messages.iter().for_each(|message| self.judge_message(message));
+            let status = self.core.status();
+            out.messages.iter().for_each(|message| self.judge_message(message, &status));
+            out.reads.drain(..).for_each(|answer| self.reads.judge_answer(&answer, &self.core, &status));
+            out.transfers.drain(..).for_each(|answer| self.judge_transfer(&answer, &status));
             self.sent.append(&mut out.messages);
             self.pending.extend(out.writes.drain(..));
             let mut answers = Vec::new();
@@ -164,7 +207,7 @@ impl Subject {
             {
                 answers.push(Input::Durable(seq));
             }
-            (out.proposed, out.events, out.reads) = (None, Vec::new(), Vec::new());
+            (out.proposed, out.events) = (None, Vec::new());
             if answers.is_empty() {
                 break;
             }
@@ -189,12 +232,15 @@ impl Subject {
         }
         if status.role == RoleKind::Leader {
             self.judge_leader(&status, commit);
+            self.led.insert(status.term);
+            self.reads.note_leader();
         }
         self.seen = (status.term, status.vote, status.commit);
     }
 
     /// A leader was elected by a quorum, and commits what a quorum has, of its own term.
     fn judge_leader(&self, status: &CoreStatus, commit_before: Index) {
+        assert!(!self.abdicated.contains_key(&status.term), "{status:?} leads again what it gave up (`p09`)");
         let said_yes = |node| node == SUBJECT || self.grants.get(&status.term).is_some_and(|yes| yes.contains(&node));
         let founders = self.configuration_when_elected(status.term);
         assert!(founders.reached(said_yes), "{status:?} was not elected");
@@ -217,7 +263,7 @@ impl Subject {
     }
 
     /// Every message may leave at once: so what it says must be true of the disk already.
-    fn judge_message(&self, message: &Message) {
+    fn judge_message(&mut self, message: &Message, status: &CoreStatus) {
         let durable = self.hard_state;
         assert_eq!((message.from, message.group), (SUBJECT, GROUP));
         assert_ne!(message.to, SUBJECT, "{message:?} to itself");
@@ -238,9 +284,40 @@ impl Subject {
                     assert!(matched.0 <= self.entries.len() as u64, "{message:?} acknowledges what is not durable");
                 }
             }
-            Body::AppendEntries(_) => assert_eq!((durable.term, durable.vote), (message.term, Some(SUBJECT))),
+            Body::AppendEntries(_) => {
+                assert_eq!((durable.term, durable.vote), (message.term, Some(SUBJECT)));
+                assert!(!self.abdicated.contains_key(&message.term), "{message:?} after its farewell");
+            }
+            Body::Abdicate(farewell) => {
+                assert!(self.led.contains(&message.term), "{message:?} of a term that it did not lead");
+                let fit = |node| node != SUBJECT && status.configuration.is_voter(node);
+                assert!(farewell.successor.is_none_or(fit), "{message:?} names somebody who cannot lead");
+                let named = *self.abdicated.entry(message.term).or_insert(farewell.successor);
+                assert_eq!(named, farewell.successor, "{message:?}: two are to stand at once");
+            }
+            Body::ReadIndex(question) => {
+                assert!(message.term <= durable.term, "{message:?} speaks for a term that is not durable");
+                self.reads.forward(message.to, message.term, *question);
+            }
+            Body::ReadIndexResponse(answer) => {
+                assert!(message.term <= durable.term, "{message:?} speaks for a term that is not durable");
+                self.reads.judge_response(message.to, answer, &self.core, status);
+            }
             _ => {}
         }
+    }
+
+    /// Each transfer is answered once. A successor has the whole log and was told; its leader leads no more.
+    fn judge_transfer(&mut self, answer: &TransferAnswer, status: &CoreStatus) {
+        assert!(self.open_transfers.remove(&answer.id), "{answer:?} to nobody, or again");
+        let Ok(successor) = answer.result else { return };
+        if successor == SUBJECT {
+            assert_eq!(status.role, RoleKind::Leader, "{answer:?} of one that does not lead");
+            return;
+        }
+        assert_eq!(self.abdicated.get(&status.term), Some(&Some(successor)), "{answer:?}, but it was not told");
+        let has = self.acknowledged.get(&(status.term, successor)).copied().unwrap_or_default();
+        assert!(has >= status.last.index, "{answer:?} has not got all of {}", status.last);
     }
 
     fn take_applied(&mut self, apply: &mut Vec<Entry>) -> Option<Index> {
@@ -282,9 +359,12 @@ impl Subject {
     }
 }
 
-fn config(tiny_limits: bool) -> CoreConfig {
+fn config(scene: &Scene) -> CoreConfig {
     let mut config = CoreConfig::new(SUBJECT, GROUP, 42);
-    if tiny_limits {
+    config.priority = scene.priority.into();
+    config.lease_reads = scene.lease_reads;
+    config.succession = scene.succession;
+    if scene.tiny_limits {
         config.limits.append_bytes = 64;
         config.limits.append_entries = 2;
         config.limits.window_bytes = 128;

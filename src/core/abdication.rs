@@ -36,9 +36,9 @@ impl Core {
         }
         let deadline = now + self.config.timing.promise();
         if let Role::Leader(leader) = &mut self.role {
-            leader.transfer = Some(Transfer { id, target, deadline });
+            leader.transfer = Some(Transfer { id, target, began: now, deadline });
         }
-        // Whoever is there answers within a round trip, not within a heartbeat.
+        // Whoever is there answers within a round trip; that it answered before does not say that it still is.
         self.write_to_all(now, out);
     }
 
@@ -49,12 +49,15 @@ impl Core {
 
     /// Hands over as soon as everything is committed and the target has it all.
     pub(super) fn hand_over_if_ready(&mut self, now: Instant, out: &mut Output) {
-        let Role::Leader(Leader { transfer: Some(Transfer { id, target, .. }), .. }) = &self.role else { return };
-        let (id, last) = (*id, self.log.last().index);
-        let heir = target.or_else(|| self.fittest(now)).filter(|heir| {
-            let peer = self.progress(*heir);
-            self.commit == last && peer.is_some_and(|peer| peer.counted_match() == last) && self.answers(now, *heir)
-        });
+        let Role::Leader(Leader { transfer: Some(transfer), .. }) = &self.role else { return };
+        let (Transfer { id, target, began, .. }, last) = (*transfer, self.log.last().index);
+        let ready = |peer: &Progress| {
+            let has_everything = self.commit == last && peer.counted_match() == last;
+            has_everything && peer.contact.echoed >= Some(began)
+        };
+        let heir = target
+            .or_else(|| self.fittest(now))
+            .filter(|heir| self.answers(now, *heir) && self.progress(*heir).is_some_and(ready));
         if let Some(heir) = heir {
             if let Role::Leader(leader) = &mut self.role {
                 leader.transfer = None;
@@ -117,6 +120,9 @@ impl Core {
     /// earliest. This node always counts, so a lone voter never does.
     fn quorum_deadline(&self) -> Option<Instant> {
         let Role::Leader(leader) = &self.role else { return None };
+        if self.configuration().is_sole_voter(self.config.id) {
+            return None;
+        }
         let heard = self.configuration().reached(|voter| match leader.peers.get(&voter) {
             Some(peer) => peer.contact.answered_at,
             None => Some(Instant::from_nanos(u64::MAX)),
@@ -171,7 +177,8 @@ impl Core {
             .running_promise(now)
             .is_some_and(|promise| promise.term != term || promise.leader.is_some_and(|leader| leader != from));
         let another_leads = self.leader.is_some_and(|leader| leader != from);
-        if term != self.hard_state.term || bound_otherwise || another_leads {
+        let known = self.has_abdicated(from, term);
+        if term != self.hard_state.term || bound_otherwise || another_leads || known {
             self.counters.stale_answers += 1;
             return;
         }

@@ -49,13 +49,17 @@ impl Contact {
         self.priority = answer.priority;
         let sample = now.since(answer.stamp);
         self.round_trip = Some(self.round_trip.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
-        // One is on its way to be confirmed at a time: the newest would never get old enough under load.
-        self.unconfirmed = self.unconfirmed.or(Some((now, answer.sent)));
+    }
+
+    /// An answer came at `now` that the peer made at `sent`, on its own clock. One waits to be confirmed at a time: the
+    /// newest would never get old enough under load.
+    pub(super) fn await_confirmation(&mut self, now: Instant, sent: Stamp) {
+        self.unconfirmed = self.unconfirmed.or(Some((now, sent)));
     }
 
     /// A quorum was with us at `confirmed`: what came before then is known to be from our time as leader.
     pub(super) fn confirmed(&mut self, confirmed: Instant) {
-        if let Some((_, sent)) = self.unconfirmed.take_if(|(came, _)| *came <= confirmed) {
+        if let Some((_, sent)) = self.unconfirmed.take_if(|(came, _)| *came < confirmed) {
             self.fresh = Some(sent);
         }
     }

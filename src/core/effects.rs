@@ -416,7 +416,7 @@ pub struct Counters {
     pub read_rounds: u64,
     /// Reads answered by this leader's lease alone.
     pub lease_reads: u64,
-    /// Reads answered by a follower alone, within their bound on staleness.
+    /// Reads answered by this node alone, within their bound on staleness.
     pub stale_reads: u64,
     /// Questions of followers for a read index that this leader answered.
     pub forwarded_reads: u64,

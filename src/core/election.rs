@@ -23,17 +23,14 @@ impl Core {
                 let deadline = until + self.short_timeout();
                 self.set_election_deadline(deadline);
             }
-            Some(_) => self.restart_election_timer(now),
+            Some(_) => {
+                // It does not stand, but it has waited long enough for this leader.
+                let deadline = now + self.election_timeout();
+                self.become_follower(None, deadline, out);
+            }
             None if self.configuration().is_sole_voter(self.config.id) => self.become_candidate(now, out),
             None => self.become_pre_candidate(now, out),
         }
-    }
-
-    /// The pre-vote or the vote timer fired: the round has taken too long (rows `o08`, `o15`).
-    pub(super) fn round_timer_fired(&mut self, now: Instant, out: &mut Output) {
-        self.leave_the_line();
-        let deadline = now + self.random_election_timeout();
-        self.become_follower(None, deadline, out);
     }
 
     pub(super) fn restart_election_timer(&mut self, now: Instant) {
@@ -67,9 +64,9 @@ impl Core {
         self.role = Role::Follower(Follower { election_deadline, verified: Index::ZERO, owed: None });
     }
 
-    /// Takes part in a newer term: no vote yet, no leader known. A follower's timer runs on (row `l03`), another
-    /// role's dies with it.
-    pub(super) fn adopt_term(&mut self, now: Instant, term: Term, out: &mut Output) {
+    /// Takes part in a newer term, with its leader if that is who told us: no vote yet. A follower's timer runs on (row
+    /// `l03`), another role's dies with it.
+    pub(super) fn adopt_term(&mut self, now: Instant, term: Term, leader: Option<NodeId>, out: &mut Output) {
         debug_assert!(term > self.hard_state.term, "terms only rise");
         let deadline = match &self.role {
             Role::Follower(follower) => follower.election_deadline,
@@ -77,7 +74,7 @@ impl Core {
             Role::PreCandidate(_) => now + self.short_timeout(),
             Role::Candidate(_) | Role::Leader(_) => now + self.election_timeout(),
         };
-        self.become_follower(None, deadline, out);
+        self.become_follower(leader, deadline, out);
         self.hard_state.term = term;
         self.hard_state.vote = None;
         self.save_hard_state(out);
@@ -115,6 +112,7 @@ impl Core {
     fn become_leader(&mut self, now: Instant, mandate: &Mandate, out: &mut Output) {
         debug_assert_eq!(mandate.term, self.hard_state.term, "a mandate is used in the step in which it is won");
         self.counters.elections_won += 1;
+        (self.rank, self.held_back, self.last_round) = (None, None, None);
         self.leader = Some(self.config.id);
         let opened = EntryId { term: mandate.term, index: self.log.last().index.next() };
         let peers = self.configuration().members().into_iter().filter(|member| *member != self.config.id);
@@ -168,7 +166,7 @@ impl Core {
             Some(promised)
         } else {
             if request.campaign_term > self.hard_state.term {
-                self.adopt_term(now, request.campaign_term, out);
+                self.adopt_term(now, request.campaign_term, None, out);
             }
             self.vote_refusal(from, &request)
         };
@@ -297,13 +295,14 @@ impl Core {
         }
         let newer = message.term > self.hard_state.term;
         if newer {
-            self.adopt_term(now, message.term, out);
+            self.adopt_term(now, message.term, None, out);
         }
         newer
     }
 
-    /// The round can no longer win (rule `p13`): wait until promises that lost it have ended, else draw a new timeout.
-    fn round_lost(&mut self, now: Instant, out: &mut Output) {
+    /// The round can no longer win (rule `p13`), or its timer fired (rows `o08`, `o15`): wait until promises that lost it
+    /// have ended, else draw a new timeout.
+    pub(super) fn round_lost(&mut self, now: Instant, out: &mut Output) {
         let wait = match &self.role {
             Role::PreCandidate(PreCandidate { round, .. }) | Role::Candidate(Candidate { round, .. }) => {
                 round.promises_end_in(self.configuration())
@@ -314,7 +313,8 @@ impl Core {
             // Whatever the others say, this node stands again in time.
             Some(wait) => wait.min(self.config.timing.election_timeout_max) + self.short_timeout(),
             None => {
-                self.leave_the_line();
+                // Its place did not help: next time it takes its chance like anybody else.
+                self.rank = None;
                 self.random_election_timeout()
             }
         };

@@ -24,7 +24,7 @@ impl Core {
             return self.stop(Fatal::TwoLeaders { term, one: other, other: from }, out);
         }
         if term > self.hard_state.term {
-            self.adopt_term(now, term, out);
+            self.adopt_term(now, term, Some(from), out);
         }
         self.rank = append.rank;
         self.follow(now, from, out);

@@ -22,7 +22,8 @@ pub(super) struct Forwarded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Asked {
     ask: ReadIndex,
-    at: Instant,
+    first: Instant,
+    last: Instant,
     ids: Vec<ReadId>,
 }
 
@@ -63,21 +64,25 @@ impl Core {
         self.next_round = self.next_round.next();
         let ask = ReadIndex { round: self.next_round, lease: queued.iter().all(|(_, lease)| *lease) };
         let ids = queued.into_iter().map(|(id, _)| id).collect();
-        self.forwarded.asked = Some(Asked { ask, at: now, ids });
+        self.forwarded.asked = Some(Asked { ask, first: now, last: now, ids });
         self.send(leader, Body::ReadIndex(ask), out);
     }
 
     /// When a question has waited too long: it or its answer was lost.
     pub(super) fn ask_again_at(&self) -> Option<Instant> {
-        self.forwarded.asked.as_ref().map(|asked| asked.at + self.config.timing.rpc_timeout)
+        self.forwarded.asked.as_ref().map(|asked| asked.last + self.config.timing.rpc_timeout)
     }
 
+    /// A leader that can be heard and not be reached would be asked for ever: after `E` the readers are told.
     pub(super) fn ask_again_if_due(&mut self, now: Instant, out: &mut Output) {
         if self.ask_again_at().is_none_or(|at| now < at) {
             return;
         }
         let (Some(asked), Some(leader)) = (&mut self.forwarded.asked, self.leader) else { return };
-        asked.at = now;
+        if asked.first + self.config.timing.promise() <= now {
+            return self.refuse_forwarded(ReadError::NotLeader { leader: None }, out);
+        }
+        asked.last = now;
         let ask = asked.ask;
         self.send(leader, Body::ReadIndex(ask), out);
     }
@@ -95,7 +100,8 @@ impl Core {
             self.counters.stale_answers += 1;
             return;
         };
-        let result = response.index.ok_or(ReadError::NotLeader { leader: None });
+        // It leads no more, or has too many readers: who it is may help all the same.
+        let result = response.index.ok_or(ReadError::NotLeader { leader: self.leader });
         out.reads.extend(ids.into_iter().map(|id| ReadAnswer { id, result }));
         self.ask_leader(now, out);
     }

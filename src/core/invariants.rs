@@ -71,7 +71,7 @@ impl Core {
                     (matched <= self.log.last().index, "no peer matches beyond the log"),
                     (batches == leader.uncommitted_entries, "uncommitted entries are counted"),
                     (leader.reads.newest_round() <= Some(leader.round), "reads wait for rounds asked for"),
-                    (self.lease().is_none_or(|lease| lease.until == leader.lease_until), "what is published is proven"),
+                    (leader.lease_until <= self.stepped_at + self.config.timing.promise(), "a lease ends within E"),
                 ]))
             }
         }

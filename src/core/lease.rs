@@ -76,13 +76,15 @@ impl Core {
     }
 
     /// The machine slept or its clock jumped (rule `p16`): what was measured across that moment is not trusted. A leader
-    /// earns its lease anew; a running promise starts over, which is always safe.
+    /// earns its lease anew; a promise that ran when the clock was last looked at starts over, which is always safe.
     pub(super) fn clock_jumped(&mut self, now: Instant) {
         self.revoke_lease(now);
-        let promise_length = self.config.timing.promise();
-        if let Some(promise) = self.promise.as_mut().filter(|promise| promise.until > now) {
-            promise.until = promise.until.max(now + promise_length);
+        let (given, forgotten) = (self.config.timing.promise(), self.hard_state.longest_promise);
+        if let Some(promise) = self.promise.as_mut().filter(|promise| promise.until > self.stepped_at) {
+            let length = if promise.leader.is_some() { given } else { forgotten };
+            promise.until = promise.until.max(now + length);
         }
+        self.unbroken_since = now;
         self.restart_election_timer(now);
     }
 }

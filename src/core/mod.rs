@@ -4,10 +4,12 @@
 //! ([`Output`]) and when it wants to be called again ([`Core::next_deadline`]). Same seed and same inputs give the
 //! same outputs, byte for byte; so the same code runs under threads, under a simulator and under a fuzzer.
 //!
-//! Follow a term through the files: `election` (who leads) with `round` (one round of votes) and `promise` (why a live
-//! leader is left alone); `replication` and `progress` (the leader's side of the log), `follower` (the other side);
-//! `commit` (what is agreed, and how it reaches the state machine); `read` (linearizable reads); `disk` (what must wait
-//! for the disk). `role` holds what belongs to a role alone, `invariants` what must always be true.
+//! Follow a term through the files: `election` (who leads) with `round` (one round of votes), `promise` (why a live
+//! leader is left alone), `succession` (who stands when) and `standing` (why nobody leads); `replication`, `progress` and
+//! `contact` (the leader's side of the log), `follower` (the other side); `commit` (what is agreed, and how it reaches the
+//! state machine); `lease`, `read` and `forward` (reads, by promises, by a round, at followers); `abdication` (how a term
+//! ends in order); `disk` (what must wait for the disk). `role` holds what belongs to a role alone, `invariants` what must
+//! always be true.
 //!
 //! Chapters 3, 6.4 and 9.6 of Ongaro's dissertation ("Consensus: Bridging Theory and Practice", 2014) are implemented
 //! here. Deviations: heartbeat and AppendEntries are one message; pre-vote and promises are always on; a vote request
@@ -156,8 +158,8 @@ pub struct CoreStatus {
     pub peers: Vec<(NodeId, Index)>,
     /// Why no leader is known, if none is.
     pub no_leader: Option<NoLeader>,
-    /// Whom this leader is handing over to: `Some(None)` for whoever is fit first, `None` if it does not.
-    pub transfer: Option<Option<NodeId>>,
+    /// Whether this leader is handing over, and so takes no proposals.
+    pub transferring: bool,
     /// Why the group stopped here, if it did.
     pub stopped: Option<Fatal>,
     /// Counts since start.
@@ -204,7 +206,10 @@ pub struct Core {
     following_since: Instant,
     /// Added to the stamps of its own answers.
     stamp_offset: u64,
-    started_at: Instant,
+    /// Since when it has run without a restart or a jump of the clock.
+    unbroken_since: Instant,
+    /// The time of the last step.
+    stepped_at: Instant,
     leader: Option<NodeId>,
     role: Role,
     disk: Disk,
@@ -254,7 +259,8 @@ impl Core {
             fresh: None,
             following_since: now,
             stamp_offset,
-            started_at: now,
+            unbroken_since: now,
+            stepped_at: now,
             leader: None,
             stopped: None,
             counters: Counters::default(),
@@ -282,7 +288,6 @@ impl Core {
             return refuse_stopped(fatal, input, out);
         }
         self.forget_longer_promises(now, out);
-        let at_deadline = matches!(input, Input::Deadline);
         match input {
             Input::Received(message) => self.receive(now, message, out),
             Input::Deadline => self.deadline(now, out),
@@ -300,7 +305,7 @@ impl Core {
         self.disk.note_time(now);
         self.renew_lease(now);
         self.report_role(now, out);
-        debug_assert!(!at_deadline || self.next_deadline().is_none_or(|next| next > now), "a timer that fired is over");
+        self.stepped_at = now;
         #[cfg(debug_assertions)]
         if let Err(violation) = self.check_invariants() {
             debug_assert!(false, "{violation}: {self:#?}");
@@ -324,10 +329,6 @@ impl Core {
             Role::Leader(leader) => leader.peers.iter().map(|(peer, progress)| (*peer, progress.match_index)).collect(),
             _ => Vec::new(),
         };
-        let transfer = match &self.role {
-            Role::Leader(leader) => leader.transfer.map(|transfer| transfer.target),
-            _ => None,
-        };
         CoreStatus {
             id: self.config.id,
             role: self.role.kind(),
@@ -341,7 +342,7 @@ impl Core {
             configuration: self.configuration().clone(),
             peers,
             no_leader: self.no_leader(),
-            transfer,
+            transferring: self.drains(),
             stopped: self.stopped,
             counters: Counters { held_dropped: self.disk.held_dropped(), ..self.counters },
         }
@@ -390,7 +391,7 @@ impl Core {
         }
         match &self.role {
             Role::Follower(_) => self.election_timer_fired(now, out),
-            Role::PreCandidate(_) | Role::Candidate(_) => self.round_timer_fired(now, out),
+            Role::PreCandidate(_) | Role::Candidate(_) => self.round_lost(now, out),
             Role::Leader(_) => self.leader_timer_fired(now, out),
         }
     }
@@ -416,7 +417,7 @@ impl Core {
             contiguous && last.is_some_and(|last| last.index <= load.last && self.log.contains(last))
         };
         match (entries.filter(as_asked), load.purpose) {
-            (None, _) => self.stop(Fatal::LogFailed, out),
+            (None, _) => self.abdicate_and_stop(now, Fatal::LogFailed, out),
             (Some(entries), LoadPurpose::Peer(peer)) => self.loaded_for_peer(now, peer, load, entries, out),
             (Some(entries), LoadPurpose::Apply) => self.loaded_for_apply(entries, out),
         }

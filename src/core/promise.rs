@@ -39,10 +39,12 @@ impl Core {
     }
 
     /// The length to which promises given before the last start are held (rule `p06`): once this node has run for so
-    /// long, none of them can still be running, and the length in use now is enough.
+    /// long, none of them can still be running, and the length in use now is enough. That is for a follower to note: a
+    /// leader's messages would have to wait for the disk.
     pub(super) fn forget_longer_promises(&mut self, now: Instant, out: &mut Output) {
         let (longest, in_use) = (self.hard_state.longest_promise, self.config.timing.promise());
-        if longest > in_use && self.started_at + longest <= now {
+        let follows = matches!(self.role, Role::Follower(_));
+        if follows && longest > in_use && self.unbroken_since + longest <= now {
             self.hard_state.longest_promise = in_use;
             self.save_hard_state(out);
         }

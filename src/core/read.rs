@@ -22,6 +22,8 @@ pub(super) struct Reads {
     confirming: VecDeque<Confirmation>,
     /// Those who wait for a round to begin: for one on its way to end, or for the first commit of the term (bug `b70`).
     queued: Vec<Reader>,
+    /// How many both are.
+    waiting: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +43,16 @@ pub(super) enum Reader {
 }
 
 impl Reads {
-    fn waiting(&self) -> usize {
-        self.queued.len() + self.confirming.iter().map(|confirmation| confirmation.readers.len()).sum::<usize>()
+    fn push(&mut self, reader: Reader) {
+        self.queued.push(reader);
+        self.waiting += 1;
+    }
+
+    /// The readers of a round that is over, and what they may read.
+    fn take_confirmed(&mut self, confirmed: RoundId) -> Option<(Index, Vec<Reader>)> {
+        let Confirmation { index, readers, .. } = self.confirming.pop_front_if(|oldest| oldest.round <= confirmed)?;
+        self.waiting -= readers.len();
+        Some((index, readers))
     }
 
     /// The newest round that somebody waits for, for checks.
@@ -51,6 +61,7 @@ impl Reads {
     }
 
     fn take_all(&mut self) -> Vec<Reader> {
+        self.waiting = 0;
         let confirming = self.confirming.drain(..).flat_map(|confirmation| confirmation.readers);
         confirming.chain(self.queued.drain(..)).collect()
     }
@@ -60,7 +71,11 @@ impl Core {
     pub(super) fn read(&mut self, now: Instant, id: ReadId, consistency: Consistency, out: &mut Output) {
         let known = match consistency {
             Consistency::Local => Some(self.apply.applied),
-            Consistency::Follower(max_staleness) => self.known_within(now, max_staleness),
+            Consistency::Follower(max_staleness) => {
+                let known = self.known_within(now, max_staleness);
+                self.counters.stale_reads += u64::from(known.is_some());
+                known
+            }
             Consistency::Lease if self.holds_lease(now) => {
                 self.counters.lease_reads += 1;
                 Some(self.commit)
@@ -75,14 +90,13 @@ impl Core {
     }
 
     /// An index that covers everything acknowledged longer than `max_staleness` ago, if this node knows one.
-    fn known_within(&mut self, now: Instant, max_staleness: Duration) -> Option<Index> {
+    fn known_within(&self, now: Instant, max_staleness: Duration) -> Option<Index> {
         let (since, index) = match &self.role {
             Role::Leader(_) if self.committed_in_term() => (self.quorum_was_here(now)?, self.commit),
             _ => self.fresh?,
         };
-        let fresh_enough = now.since(since) <= max_staleness;
-        self.counters.stale_reads += u64::from(fresh_enough);
-        fresh_enough.then_some(index)
+        // What is not here yet may be long in coming.
+        (now.since(since) <= max_staleness && index <= self.commit).then_some(index)
     }
 
     /// A follower asks for its readers. Nobody asks a leader of an older term.
@@ -101,7 +115,7 @@ impl Core {
     fn await_confirmation(&mut self, now: Instant, reader: Reader, out: &mut Output) {
         let limit = self.config.limits.waiting_reads;
         match &mut self.role {
-            Role::Leader(leader) if leader.reads.waiting() < limit => leader.reads.queued.push(reader),
+            Role::Leader(leader) if leader.reads.waiting < limit => leader.reads.push(reader),
             _ => return self.answer(reader, Err(ReadError::Overloaded), out),
         }
         self.start_round_if_due(now, out);
@@ -128,12 +142,13 @@ impl Core {
         if !self.committed_in_term() {
             return;
         }
+        let shares_messages = self.round_has_not_left(out);
         let Role::Leader(leader) = &mut self.role else { return };
         let readers = std::mem::take(&mut leader.reads.queued);
         if readers.is_empty() {
             return;
         }
-        self.counters.read_rounds += 1;
+        self.counters.read_rounds += u64::from(!shares_messages);
         self.next_round = self.next_round.next();
         leader.round = self.next_round;
         leader.reads.confirming.push_back(Confirmation { round: leader.round, index: self.commit, readers });
@@ -153,8 +168,7 @@ impl Core {
             None => RoundId(0),
         });
         while let Role::Leader(leader) = &mut self.role
-            && let Some(Confirmation { index, readers, .. }) =
-                leader.reads.confirming.pop_front_if(|confirmation| confirmation.round <= confirmed)
+            && let Some((index, readers)) = leader.reads.take_confirmed(confirmed)
         {
             for reader in readers {
                 self.answer(reader, Ok(index), out);

@@ -176,7 +176,7 @@ impl Core {
         let slice = match self.log.term_at(prev).map(|term| LogSlice::new(EntryId { term, index: prev }, entries)) {
             Some(Ok(slice)) => slice,
             // What came back from the disk is not what was written there.
-            _ => return self.stop(Fatal::LogFailed, out),
+            _ => return self.abdicate_and_stop(now, Fatal::LogFailed, out),
         };
         let (term, commit, rank) = (self.hard_state.term, self.commit, self.rank_of(peer));
         let Role::Leader(leader) = &mut self.role else { return };
@@ -246,7 +246,7 @@ impl Core {
     /// (rule `p12`). Otherwise somebody else may lead: it steps down.
     fn higher_term_at_peer(&mut self, now: Instant, term: Term, out: &mut Output) {
         if self.leads_until(now).is_none_or(|until| until <= now) || self.obstacle(now).is_some() {
-            return self.adopt_term(now, term, out);
+            return self.adopt_term(now, term, None, out);
         }
         let e = self.config.timing.promise();
         if self.rescued_at.is_some_and(|last| now < last + e) {
@@ -254,7 +254,7 @@ impl Core {
         }
         self.rescued_at = Some(now);
         self.counters.rescues += 1;
-        self.adopt_term(now, term, out);
+        self.adopt_term(now, term, None, out);
         self.become_candidate(now, out);
     }
 
@@ -315,6 +315,9 @@ impl Core {
             && let Role::Leader(leader) = &mut self.role
         {
             leader.peers.values_mut().for_each(|peer| peer.contact.confirmed(confirmed));
+        }
+        if let Some(progress) = self.progress_mut(from) {
+            progress.contact.await_confirmation(now, answer.sent);
         }
     }
 

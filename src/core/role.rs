@@ -88,6 +88,8 @@ pub(super) struct Transfer {
     pub(super) id: TransferId,
     /// `None`: whoever is fit first.
     pub(super) target: Option<NodeId>,
+    /// The target is to answer something that left since then.
+    pub(super) began: Instant,
     /// Then this node gives up handing over and leads on.
     pub(super) deadline: Instant,
 }

@@ -79,7 +79,7 @@ impl Core {
     pub(super) fn election_timeout(&mut self) -> Duration {
         let (min, max) = (self.config.timing.election_timeout_min, self.config.timing.election_timeout_max);
         match self.turn() {
-            Some(turn) if min + turn < max => min + turn,
+            Some(turn) if turn < max - min => min + turn,
             _ => self.random_election_timeout(),
         }
     }
@@ -102,7 +102,9 @@ impl Core {
         let quarter = self.config.timing.promise() / 4;
         match self.turn() {
             Some(turn) if turn < quarter => turn,
-            _ => self.random_below(quarter),
+            // Far back in the line: behind those before it, as far as there is room.
+            Some(_) => quarter - quarter / 16 + self.random_below(quarter / 16),
+            None => self.random_below(quarter),
         }
     }
 
@@ -112,11 +114,6 @@ impl Core {
         let Rank { place, slot } = self.rank.filter(|_| self.config.succession)?;
         let jitter = slot / 4 + self.random_below(slot / 4);
         slot.checked_mul(place)?.checked_add(jitter)
-    }
-
-    /// Its own round failed: next time it takes its chance like anybody else.
-    pub(super) fn leave_the_line(&mut self) {
-        self.rank = None;
     }
 
     /// A random duration below `limit`.

@@ -167,6 +167,17 @@ fn p09_who_abdicated_gets_no_new_promise() {
     assert_eq!(append_outcomes(&again)[0].1, E as u32, "its successor does");
 }
 
+/// Heeded once: a second copy does not end the round that the first led to.
+#[test]
+fn p09_a_doubled_farewell_is_heeded_once() {
+    let mut lone = Lone::of(3);
+    lone.heartbeat_from(2, 1);
+    lone.abdication_of(2, 1, Some(3));
+    lone.stand();
+    lone.abdication_of(2, 1, Some(3));
+    assert_eq!(lone.role(), RoleKind::PreCandidate);
+}
+
 /// `d04` and traps 6 and 7: a farewell of another term, or of somebody else than whom this node is promised to, is
 /// ignored, timer included.
 #[test]
@@ -300,6 +311,40 @@ fn p11_d10_a_failed_log_hands_over_and_stops() {
     let sent = lone.step(Input::WriteFailed);
     assert_eq!(farewells(&sent).len(), 2);
     assert_eq!((lone.core.status().stopped, lone.core.lease()), (Some(Fatal::LogFailed), None));
+}
+
+/// As well if it cannot be read any more.
+#[test]
+fn p11_a_log_that_cannot_be_read_hands_over_and_stops() {
+    let small = config(|config| config.limits.cache_bytes = 1);
+    let mut lone = Lone::start(small, Disk::founded(voters(3)));
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    for _ in 0..3 {
+        let (_, sent) = lone.propose(&["0123456789"]);
+        lone.accept(2, &sent);
+    }
+    let (term, append) = appends_to(3, &sent).remove(0);
+    let response = answer_to(term, &append, AppendOutcome::Accepted { matched: Index(2) }, |_| ());
+    let body = Body::AppendResponse(response);
+    let message = Message { group: GROUP, from: NodeId(3), to: NodeId(1), term, body };
+    let mut out = Output::new();
+    lone.core.step(lone.now, Input::Received(message), &mut out);
+    let load = *out.loads.first().expect("entries to load for node 3");
+    let sent = lone.step(Input::Loaded { load, entries: None });
+    assert_eq!((farewells(&sent).len(), lone.core.status().stopped), (2, Some(Fatal::LogFailed)));
+}
+
+/// A leader that once promised for longer than it does now leads on; the length on disk may wait.
+#[test]
+fn p06_p10_a_leader_does_not_wait_for_its_disk_to_forget_a_longer_promise() {
+    let hard_state = HardState { term: Term(3), vote: None, longest_promise: ms(5 * E) };
+    let mut lone = Lone::start(config(|_| ()), Disk::with_history(voters(1), hard_state, &[3]));
+    lone.pass_to_deadline();
+    lone.prompt_disk = false;
+    lone.pass(10 * E);
+    lone.step(Input::Applied(Index(1)));
+    assert_eq!(lone.role(), RoleKind::Leader);
 }
 
 /// A node with a newer term, which no quorum follows, is brought back by the leader itself.

@@ -175,11 +175,34 @@ fn p16_l03_after_a_jump_of_the_clock_a_running_promise_starts_over() {
     assert!(lone.deadline() > deadline, "and so does the election timer");
 }
 
+/// The clock was wrong across the jump: that the promise is over by it proves nothing.
+#[test]
+fn p16_a_promise_that_ends_within_the_jump_starts_over() {
+    let mut lone = Lone::of(3);
+    lone.heartbeat_from(2, 1);
+    lone.now = lone.now + ms(3 * E);
+    lone.step(Input::ClockJumped);
+    assert!(matches!(refused(lone.pre_vote_from(3, 1, FOUNDED)), Refusal::Promised { .. }));
+}
+
+/// What was promised before a restart may have been longer than what is promised now.
+#[test]
+fn p16_p06_a_forgotten_promise_starts_over_at_its_full_length() {
+    let hard_state = HardState { term: Term(3), vote: None, longest_promise: ms(5 * E) };
+    let mut lone = Lone::start(config(|_| ()), Disk::with_history(voters(3), hard_state, &[3]));
+    lone.now = lone.now + ms(3 * E);
+    lone.step(Input::ClockJumped);
+    lone.now = lone.now + ms(4 * E);
+    assert!(matches!(refused(lone.pre_vote_from(2, 3, EntryId::new(9, 3))), Refusal::Promised { .. }));
+    assert_eq!(lone.disk.hard_state.longest_promise, ms(5 * E), "nor is it forgotten earlier");
+}
+
 #[test]
 fn p16_a_promise_that_is_over_stays_over() {
     let mut lone = Lone::of(3);
     lone.heartbeat_from(2, 1);
     lone.now = lone.now + ms(E);
+    lone.step(Input::Applied(Index(1)));
     lone.step(Input::ClockJumped);
     assert_eq!(lone.pre_vote_from(3, 1, FOUNDED), Verdict::Granted);
 }
@@ -220,7 +243,7 @@ fn reads_of_one_moment_share_the_message_that_has_not_left() {
     for id in 0..64 {
         lone.core.step(lone.now, Input::Read(tenure::core::ReadId(id), Consistency::Linearizable), &mut out);
     }
-    assert_eq!(out.messages.len(), 2);
+    assert_eq!((out.messages.len(), lone.core.status().counters.read_rounds), (2, 1));
     let sent = std::mem::take(&mut out.messages);
     lone.accept(3, &sent);
     assert_eq!(lone.reads.len(), 64);
@@ -293,6 +316,32 @@ fn a_leader_answers_followers_by_its_lease_or_by_a_round() {
     assert_eq!(answers(&lone.accept(2, &sent)), 1);
     let refused = lone.receive(3, 1, ask(true));
     assert!(matches!(&refused[0].body, Body::ReadIndexResponse(r) if r.index.is_none()), "of an older term");
+}
+
+/// `o02`: a node that cannot stand gives its silent leader up all the same, and tells its readers; one that hears its
+/// leader and cannot reach it tells them after `E`.
+#[test]
+fn o02_a_followers_readers_are_told_in_the_end() {
+    let told = |lone: &Lone| matches!(lone.reads[..], [answer] if answer.result.is_err());
+    let mut stalled = Lone::of(3);
+    stalled.heartbeat_from(2, 1);
+    stalled.prompt_disk = false;
+    let last = stalled.last();
+    stalled.append_from(2, 1, last, vec![command(2, 1)], 0);
+    stalled.pass(2 * E - 1);
+    stalled.append_from(2, 1, EntryId::new(2, 1), vec![], 0);
+    stalled.read(1);
+    stalled.pass(2 * E);
+    assert_eq!((stalled.role(), stalled.leader()), (RoleKind::Follower, None));
+    assert!(told(&stalled));
+    let mut deaf = Lone::of(3);
+    deaf.heartbeat_from(2, 1);
+    deaf.read(1);
+    for _ in 0..20 {
+        deaf.pass(100);
+        deaf.heartbeat_from(2, 1);
+    }
+    assert!(told(&deaf));
 }
 
 /// The leader echoes when a follower made an answer, once a quorum has confirmed it after that answer came; from then on

@@ -153,6 +153,19 @@ fn p13_a_round_lost_to_promises_waits_until_they_end() {
     assert!(ms(120) <= timer && timer < ms(120 + E / 4), "one grant is missing: {timer:?}");
 }
 
+/// With one voter dead and one promised a round is lost only by its timer. What was learned counts all the same.
+#[test]
+fn p13_a_round_that_ends_by_its_timer_knows_of_the_promise_too() {
+    let mut lone = Lone::of(3);
+    let pre = lone.stand();
+    let promised = Refusal::Promised { leader: Some(NodeId(3)), term: Term(1), remaining: ms(120) };
+    lone.answer_votes(2, &pre, Verdict::Refused(promised));
+    lone.pass_to_deadline();
+    assert_eq!(lone.role(), RoleKind::Follower);
+    let timer = lone.deadline().since(lone.now);
+    assert!(ms(120) <= timer && timer < ms(120 + E / 4), "{timer:?}");
+}
+
 #[test]
 fn p13_a_round_lost_otherwise_draws_a_fresh_timeout() {
     let mut lone = Lone::of(3);

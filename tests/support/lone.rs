@@ -96,7 +96,10 @@ impl Lone {
 
     pub fn step(&mut self, input: Input) -> Vec<Message> {
         let mut out = Output::new();
+        let at_deadline = matches!(input, Input::Deadline);
         self.core.step(self.now, input, &mut out);
+        let next = self.core.next_deadline();
+        assert!(!at_deadline || next.is_none_or(|next| next > self.now), "a timer that fired is over");
         self.carry_out(out)
     }
 

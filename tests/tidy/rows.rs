@@ -84,6 +84,15 @@ pub(crate) fn unexplained(source: &Source, known: &BTreeSet<String>) -> Vec<Stri
         .collect()
 }
 
+/// Rules and bugs at the head of a story's name, or in its first line, that nobody explains.
+pub(crate) fn unexplained_story(story: &Source, known: &BTreeSet<String>) -> Vec<String> {
+    let title = story.text.lines().next().unwrap_or_default();
+    let in_title = title.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() == 3).filter_map(row_at);
+    let lost = borne(story.stem()).chain(in_title).filter(|row| !known.contains(*row));
+    let says = |row| format!("{}: `{row}` is in neither docs/rules.md nor docs/bugs.md", story.path);
+    lost.map(says).collect()
+}
+
 /// The rule's name at the head of a text, if one stands there.
 fn row_at(text: &str) -> Option<&str> {
     let row = text.get(..3)?;
@@ -150,5 +159,14 @@ mod tests {
         assert_eq!(named("// see `o02`"), 1);
         assert_eq!(named("fn l77_works() {}"), 1);
         assert_eq!(named("fn p50() {} fn reads() {}"), 1);
+    }
+
+    #[test]
+    fn a_story_about_a_rule_that_nobody_explains_is_caught() {
+        let known = explained(&Source::planted("rules.md", TWO_RULES));
+        let lost = |path: &str, text: &str| unexplained_story(&Source::planted(path, text), &known).len();
+        assert_eq!(lost("stories/o01_a_start.txt", "# o01 p16 A start.\n# o99 is elsewhere.\n"), 0);
+        assert_eq!(lost("stories/o02_a_start.txt", "# A start.\n"), 1);
+        assert_eq!(lost("stories/trap01_a_start.txt", "# trap 1, p10 A start.\n"), 1);
     }
 }

@@ -46,6 +46,11 @@ impl Source {
         wanted.filter_map(|path| path.strip_prefix(root()).ok()?.to_str().map(Self::read)).collect()
     }
 
+    /// The file's name without directories and extension.
+    pub(crate) fn stem(&self) -> &str {
+        Path::new(&self.path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+    }
+
     pub(crate) fn tokens(&self) -> Vec<Token> {
         Lexer { rest: &self.text, line: 1, tokens: Vec::new() }.run()
     }

@@ -38,8 +38,9 @@ pub(super) struct Load {
     outage: Mutex<Outage>,
     pub(super) stop: AtomicBool,
     latencies: Mutex<Vec<Histogram<u64>>>,
-    /// Whether clients note how long they waited from one acknowledgement to the next, and the longest wait of each.
-    watched: AtomicBool,
+    /// Since when clients note how long they wait from one acknowledgement to the next; 0 while they do not.
+    watched_since: AtomicU64,
+    /// The longest wait of each.
     waits: Mutex<Vec<u64>>,
 }
 
@@ -69,7 +70,7 @@ impl Load {
             outage: Mutex::default(),
             stop: AtomicBool::new(false),
             latencies: Mutex::default(),
-            watched: AtomicBool::new(false),
+            watched_since: AtomicU64::new(0),
             waits: Mutex::default(),
         }
     }
@@ -89,8 +90,7 @@ impl Load {
         let mut last = self.now();
         while let Some(number) = self.take() {
             self.set(&mut client, number, &mut latencies)?;
-            let now = self.now();
-            self.note_wait(own, now - std::mem::replace(&mut last, now))?;
+            last = self.note_acknowledged(own, last)?;
             if number % SETS_PER_INCREMENT == 0 {
                 self.increment(&mut client, (number / SETS_PER_INCREMENT) as usize % COUNTERS)?;
             }
@@ -209,25 +209,27 @@ impl Load {
     /// From now on each client notes its longest wait between two acknowledgements.
     pub(super) fn watch_pauses(&self) -> Result<(), Failed> {
         self.waits()?.clear();
-        self.watched.store(true, Ordering::Release);
+        self.watched_since.store(self.now(), Ordering::Release);
         Ok(())
     }
 
-    fn note_wait(&self, client: usize, nanos: u64) -> Result<(), Failed> {
-        if !self.watched.load(Ordering::Acquire) {
-            return Ok(());
+    /// A client that was told something at `last` has its next acknowledgement now; returns when that is.
+    fn note_acknowledged(&self, client: usize, last: u64) -> Result<u64, Failed> {
+        let now = self.now();
+        let since = self.watched_since.load(Ordering::Acquire);
+        if since > 0 {
+            let mut waits = self.waits()?;
+            if waits.len() <= client {
+                waits.resize(client + 1, 0);
+            }
+            waits[client] = waits[client].max(now - last.max(since));
         }
-        let mut waits = self.waits()?;
-        if waits.len() <= client {
-            waits.resize(client + 1, 0);
-        }
-        waits[client] = waits[client].max(nanos);
-        Ok(())
+        Ok(now)
     }
 
     /// The longest wait of the median client, and of the worst, since they were [watched](Self::watch_pauses).
     pub(super) fn pauses(&self) -> Result<(Duration, Duration), Failed> {
-        self.watched.store(false, Ordering::Release);
+        self.watched_since.store(0, Ordering::Release);
         let mut waits = std::mem::take(&mut *self.waits()?);
         waits.sort_unstable();
         let at = |place: usize| Duration::from_nanos(waits.get(place).copied().unwrap_or(0));
