@@ -345,7 +345,7 @@ fn upset_clock(cluster: &mut Cluster, id: u64, drift_ppm: i64) {
 fn storm(seed: u64) -> Cluster {
     let mut template = CoreConfig::new(NodeId(1), GROUP, 0);
     template.lease_reads = true;
-    template.succession = seed % 3 > 0;
+    template.succession = !seed.is_multiple_of(3);
     let drift_ppm = i64::from(template.timing.clock_drift_ppm);
     let size = [1, 3, 3, 5, 5][(seed % 5) as usize];
     let mut cluster = Cluster::like(seed, size, Weather::fair(), template);
