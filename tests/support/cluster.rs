@@ -58,6 +58,7 @@ enum Happening {
     Applied { node: u64, incarnation: u64, index: Index },
     Loaded { node: u64, incarnation: u64, load: Load },
     Resume { node: u64, incarnation: u64, jumped: bool },
+    Restart { node: u64 },
 }
 
 pub struct Member {
@@ -89,7 +90,8 @@ pub struct Cluster {
     pub bytes: u64,
     pub leader_changes: u64,
     pub truncations: u64,
-    pub abdications: u64,
+    /// How often leaders gave up, by reason.
+    pub abdications: BTreeMap<String, u64>,
     template: CoreConfig,
     rng: Xoshiro256PlusPlus,
     happenings: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -197,7 +199,7 @@ impl Cluster {
             bytes: 0,
             leader_changes: 0,
             truncations: 0,
-            abdications: 0,
+            abdications: BTreeMap::new(),
             template,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             happenings: BinaryHeap::new(),
@@ -325,6 +327,12 @@ impl Cluster {
         self.carry_out(id);
     }
 
+    /// The process dies and is back after so many ms.
+    pub fn crash_for(&mut self, id: u64, millis: u64) {
+        self.crash(id);
+        self.schedule(ms(millis), Happening::Restart { node: id });
+    }
+
     pub fn is_up(&self, id: u64) -> bool {
         self.members[&id].shard.is_some()
     }
@@ -399,11 +407,6 @@ impl Cluster {
 
     pub fn transferred(&self, transfer: usize) -> Option<Result<NodeId, TransferError>> {
         *self.transfers[transfer].told.lock().unwrap()
-    }
-
-    /// How many transfers ended in a successor.
-    pub fn handed_over(&self) -> usize {
-        (0..self.transfers.len()).filter(|transfer| matches!(self.transferred(*transfer), Some(Ok(_)))).count()
     }
 
     pub fn leader(&self) -> Option<u64> {
@@ -516,6 +519,7 @@ impl Cluster {
                 }
                 self.resume(node);
             }
+            Happening::Restart { node } => self.restart(node),
             _ => {}
         }
     }
@@ -571,7 +575,9 @@ impl Cluster {
             // These disks keep what they have synced.
             assert!(!matches!(event, CoreEvent::TailLost { .. }), "seed {}: {event:?}", self.seed);
             self.truncations += u64::from(matches!(event, CoreEvent::Truncated { .. }));
-            self.abdications += u64::from(matches!(event, CoreEvent::Abdicated { .. }));
+            if let CoreEvent::Abdicated { why, .. } = event {
+                *self.abdications.entry(format!("{why:?}")).or_default() += 1;
+            }
         }
         let incarnation = self.members[&id].incarnation;
         if !wanted.writes.is_empty() {
