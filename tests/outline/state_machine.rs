@@ -405,7 +405,9 @@ fn o19_a_leader_follows_a_newer_term_and_tells_its_readers() {
     lone.read(7);
     lone.append_from(3, 5, FOUNDED, vec![], 0);
     assert_eq!((lone.role(), lone.term(), lone.leader()), (RoleKind::Follower, 5, Some(3)));
-    assert!(matches!(lone.reads[..], [answer] if answer.result == Err(ReadError::NotLeader { leader: Some(NodeId(3)) })));
+    assert!(
+        matches!(lone.reads[..], [answer] if answer.result == Err(ReadError::NotLeader { leader: Some(NodeId(3)) }))
+    );
 }
 
 #[test]
