@@ -8,11 +8,12 @@
 mod support;
 
 use support::cluster::{Cluster, Told, Weather};
-use support::lone::ms;
-use tenure::config::{Limits, Timing};
-use tenure::core::RoleKind;
+use support::lone::{GROUP, ms};
+use tenure::config::{CoreConfig, Limits, Timing};
+use tenure::core::{Consistency, RoleKind};
 use tenure::runtime::ProposalError;
 use tenure::time::Duration;
+use tenure::types::NodeId;
 
 const E: u64 = 1000;
 
@@ -332,24 +333,44 @@ fn a_follower_whose_log_left_every_cache_catches_up_from_disk() {
     cluster.judge_clients();
 }
 
-/// Figure 8 and everything around it: crashes, restarts, partitions, loss, delay, reordering, slow disks, clients.
+/// A node whose clock is as wrong as is allowed, in the way of `kind`: some begin elsewhere, some run fast, some slow.
+fn upset_clock(cluster: &mut Cluster, id: u64, drift_ppm: i64) {
+    let rate = [-drift_ppm, 0, drift_ppm, cluster.draw((0, 2 * drift_ppm as u64)) as i64 - drift_ppm];
+    let kind = cluster.draw((0, 3)) as usize;
+    cluster.set_clock_rate(id, rate[kind]);
+}
+
+/// Figure 8 and everything around it: crashes, restarts, partitions, loss, delay, reordering, slow disks and such that
+/// hang, stopped processes, clocks at the bound, transfers, and clients that write and read with every consistency.
 fn storm(seed: u64) -> Cluster {
-    let mut weather = Weather::fair();
+    let mut template = CoreConfig::new(NodeId(1), GROUP, 0);
+    template.lease_reads = true;
+    template.succession = !seed.is_multiple_of(3);
+    let drift_ppm = i64::from(template.timing.clock_drift_ppm);
     let size = [1, 3, 3, 5, 5][(seed % 5) as usize];
-    let mut cluster = Cluster::new(seed, size, Weather::fair());
+    let mut cluster = Cluster::like(seed, size, Weather::fair(), template);
+    let mut weather = Weather::fair();
     weather.delay = [(1, 2), (0, 27), (5, 120)][cluster.draw((0, 2)) as usize];
     weather.loss = cluster.draw((0, 1)) * cluster.draw((1, 20));
     weather.duplication = cluster.draw((0, 1)) * cluster.draw((1, 20));
     weather.straggle = (cluster.draw((0, 5)), cluster.draw((1, 7000)));
     weather.sync = [(0, 1), (0, 20), (0, 400)][cluster.draw((0, 2)) as usize];
-    let crashes = cluster.draw((0, 30));
-    let partitions = cluster.draw((0, 30));
+    weather.stall = (cluster.draw((0, 1)), 4 * E);
+    let (crashes, partitions) = (cluster.draw((0, 30)), cluster.draw((0, 30)));
+    let (pauses, transfers) = (cluster.draw((0, 15)), cluster.draw((0, 15)));
     let one_way = cluster.chance(50);
     cluster.weather = weather;
+    for id in cluster.ids() {
+        upset_clock(&mut cluster, id, drift_ppm);
+    }
     for step in 0..150 {
         let id = cluster.draw((1, size));
         if cluster.chance(crashes) {
             cluster.crash(id);
+            if cluster.chance(20) {
+                let by = Duration::from_secs(cluster.draw((1, 100_000)));
+                cluster.shift_clock(id, by);
+            }
         }
         let other = cluster.draw((1, size));
         if cluster.chance(30) {
@@ -364,10 +385,32 @@ fn storm(seed: u64) -> Cluster {
         } else if cluster.chance(25) {
             cluster.heal();
         }
+        if cluster.chance(pauses) {
+            let at = if cluster.chance(50) { cluster.leader().unwrap_or(other) } else { other };
+            let (millis, jumped) = (cluster.draw((1, 3 * E)), cluster.chance(50));
+            cluster.pause_for(at, millis, jumped);
+        }
+        if cluster.chance(3) {
+            cluster.clock_jumped(other);
+        }
+        if cluster.chance(3) {
+            upset_clock(&mut cluster, other, drift_ppm);
+        }
+        if cluster.chance(transfers) {
+            let at = if cluster.chance(80) { cluster.leader().unwrap_or(id) } else { id };
+            let target = [None, Some(other)][cluster.draw((0, 1)) as usize];
+            cluster.transfer(at, target);
+        }
         for number in 0..cluster.draw((0, 4)) {
             let at = if cluster.chance(80) { cluster.leader().unwrap_or(id) } else { id };
             cluster.propose(at, format!("{step}.{number}"));
+            let staleness = Duration::from_millis(cluster.draw((0, 2 * E)));
             cluster.read(at);
+            cluster.read_as(at, Consistency::Lease);
+            for consistency in [Consistency::Lease, Consistency::Linearizable, Consistency::Follower(staleness)] {
+                cluster.read_as(other, consistency);
+            }
+            cluster.read_as(other, Consistency::Local);
         }
         let pause = cluster.draw((0, 600));
         cluster.run_for(pause);
@@ -377,25 +420,53 @@ fn storm(seed: u64) -> Cluster {
     cluster
 }
 
+/// What a series of storms came to: a run that never gets there proves nothing about it.
+#[derive(Default, Debug)]
+struct Toll {
+    leaders: u64,
+    truncations: u64,
+    acknowledged: usize,
+    reads: usize,
+    published: usize,
+    lease: usize,
+    follower: usize,
+    handed_over: usize,
+    abdications: u64,
+}
+
+impl Toll {
+    fn add(&mut self, cluster: &Cluster) {
+        let answered = |name| cluster.answered.get(name).copied().unwrap_or(0);
+        self.leaders += cluster.leader_changes;
+        self.truncations += cluster.truncations;
+        self.acknowledged += cluster.acknowledged();
+        self.reads += cluster.answered_reads();
+        self.published += answered("published");
+        self.lease += answered("lease");
+        self.follower += answered("follower");
+        self.handed_over += cluster.handed_over();
+        self.abdications += cluster.abdications;
+    }
+}
+
+/// `TENURE_STORMS=5000` runs so many; `TENURE_SEED=7` that one.
 #[test]
 fn storm_of_everything_at_once_keeps_every_promise() {
-    if let Some(seed) = std::env::var("TENURE_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let asked = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    if let Some(seed) = asked("TENURE_SEED") {
         storm(seed);
         return;
     }
-    let (mut leaders, mut truncations, mut acknowledged, mut reads) = (0, 0, 0, 0);
-    for seed in 0..100 {
-        let cluster = storm(seed);
-        leaders += cluster.leader_changes;
-        truncations += cluster.truncations;
-        acknowledged += cluster.acknowledged();
-        reads += cluster.answered_reads();
+    let storms = asked("TENURE_STORMS").unwrap_or(100);
+    let mut toll = Toll::default();
+    for seed in 0..storms {
+        toll.add(&storm(seed));
     }
-    // A run that never gets there proves nothing about it.
-    assert!(
-        leaders > 300 && truncations > 20 && acknowledged > 3000 && reads > 1000,
-        "{leaders} leaders, {truncations} truncations, {acknowledged} acknowledged, {reads} reads"
-    );
+    println!("{toll:?}");
+    assert!(toll.leaders > 3 * storms && toll.truncations > storms / 10 && toll.acknowledged > 20 * storms as usize);
+    assert!(toll.published > 10 * storms as usize && toll.lease > 10 * storms as usize, "{toll:?}");
+    assert!(toll.follower > 10 * storms as usize && toll.handed_over as u64 > storms, "{toll:?}");
+    assert!(toll.abdications > toll.handed_over as u64 + storms / 10, "{toll:?}");
 }
 
 #[test]

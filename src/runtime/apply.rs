@@ -198,6 +198,8 @@ impl<S: StateMachine> Applier<S> {
     fn fail(&self, error: &ApplyError) {
         crit!(self.logger, "the state machine failed"; "group" => %self.group, "error" => %error);
         self.annex.queue.counters.lock().failed += 1;
+        // Before anybody is told: the shard may hear of it later than they do, but not later than what they ask next.
+        self.annex.shut();
         self.entrance.complete([ShardInput::ApplyFailed { group: self.group }]);
     }
 }

@@ -3,10 +3,9 @@
 //! One seed decides everything. Each event is a delivery, a finished sync, an applied batch or a timer; between events
 //! the judges check what must hold at every instant.
 
-use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -16,12 +15,18 @@ use tenure::core::{Consistency, CoreStatus, Event as CoreEvent, Lease, Load, Rol
 use tenure::log::{Entry, EntryKind, Write};
 use tenure::message::Message;
 use tenure::runtime::driver::{Committed, Effects, Shard, ShardInput};
-use tenure::runtime::{Answer, ProposalError, Proposer, ReadError, ReadReply, Reader, Reply};
+use tenure::runtime::{Answer, ReadReply, Reply, TransferError, TransferReply};
 use tenure::time::{Duration, Instant};
 use tenure::types::{EntryId, GroupId, Index, NodeId, Term};
 
+pub use super::client::Told;
+use super::client::{Ledger, ReadSlip, Slip, TransferSlip};
+use super::clock::NodeClock;
 use super::disk::Disk;
 use super::lone::{GROUP, ms, voters};
+
+#[path = "judges.rs"]
+mod judges;
 
 /// How bad the world is. All times in ms, all chances in percent.
 #[derive(Clone, Debug)]
@@ -32,16 +37,18 @@ pub struct Weather {
     /// Chance that a message is delayed by up to this many ms more, overtaking being the point.
     pub straggle: (u64, u64),
     pub sync: (u64, u64),
+    /// Chance that a sync takes up to this many ms more: a disk that hangs.
+    pub stall: (u64, u64),
 }
 
 impl Weather {
     pub fn fair() -> Self {
-        Self { delay: (1, 2), loss: 0, duplication: 0, straggle: (0, 0), sync: (0, 1) }
+        Self { delay: (1, 2), loss: 0, duplication: 0, straggle: (0, 0), sync: (0, 1), stall: (0, 0) }
     }
 
     /// `l09`: 0-27 ms, 10 % lost, some answers up to 7 s late.
     pub fn lab() -> Self {
-        Self { delay: (0, 27), loss: 10, duplication: 2, straggle: (3, 7000), sync: (0, 10) }
+        Self { delay: (0, 27), loss: 10, duplication: 2, straggle: (3, 7000), sync: (0, 10), stall: (0, 0) }
     }
 }
 
@@ -50,6 +57,7 @@ enum Happening {
     Synced { node: u64, incarnation: u64 },
     Applied { node: u64, incarnation: u64, index: Index },
     Loaded { node: u64, incarnation: u64, load: Load },
+    Resume { node: u64, incarnation: u64, jumped: bool },
 }
 
 pub struct Member {
@@ -63,43 +71,11 @@ pub struct Member {
     syncing: bool,
     /// The state machine does not come back from `apply`; what is committed meanwhile waits.
     blocked: Option<Vec<Committed>>,
-}
-
-/// What a client was told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Told {
-    Nothing,
-    Committed(EntryId),
-    Refused(ProposalError),
-}
-
-struct Slip {
-    told: Mutex<Told>,
-}
-
-impl Proposer for Slip {
-    fn applied(self: Arc<Self>, id: EntryId, _output: &mut dyn Any) {
-        *self.told.lock().unwrap() = Told::Committed(id);
-    }
-
-    fn failed(self: Arc<Self>, error: ProposalError) {
-        *self.told.lock().unwrap() = Told::Refused(error);
-    }
-}
-
-struct ReadSlip {
-    /// The newest acknowledged index when the read began: what it must see.
-    floor: Index,
-    told: Mutex<Option<Result<Index, ReadError>>>,
-}
-
-impl Reader for ReadSlip {
-    fn answered(self: Arc<Self>, result: Result<Index, ReadError>) {
-        if let Ok(index) = result {
-            assert!(index >= self.floor, "stale read: saw {index}, {} was acknowledged before", self.floor);
-        }
-        *self.told.lock().unwrap() = Some(result);
-    }
+    /// The process is stopped; what comes in meanwhile waits.
+    paused: Option<Vec<ShardInput>>,
+    clock: NodeClock,
+    /// The lease as threads beside the shard may use it.
+    pub published: Option<Lease>,
 }
 
 pub struct Cluster {
@@ -113,6 +89,7 @@ pub struct Cluster {
     pub bytes: u64,
     pub leader_changes: u64,
     pub truncations: u64,
+    pub abdications: u64,
     template: CoreConfig,
     rng: Xoshiro256PlusPlus,
     happenings: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -124,7 +101,11 @@ pub struct Cluster {
     leaders: BTreeMap<Term, u64>,
     committed: BTreeMap<Index, (Term, Bytes)>,
     proposals: Vec<(Bytes, Arc<Slip>)>,
-    reads: Vec<Arc<ReadSlip>>,
+    ledger: Ledger,
+    open_reads: Vec<Arc<ReadSlip>>,
+    transfers: Vec<Arc<TransferSlip>>,
+    /// Reads that were confirmed, by consistency; those that a published lease answered as `published`.
+    pub answered: BTreeMap<&'static str, usize>,
 }
 
 /// Collects what one flush wants done.
@@ -137,10 +118,15 @@ struct Wanted {
     loads: Vec<Load>,
     answers: Vec<Answer>,
     events: Vec<CoreEvent>,
+    /// The last change, if there was one.
+    lease: Option<Option<Lease>>,
 }
 
 impl Effects for Wanted {
-    fn lease(&mut self, _group: GroupId, _lease: Option<Lease>) {}
+    fn lease(&mut self, _group: GroupId, lease: Option<Lease>) {
+        assert!(self.messages.is_empty() && self.applies.is_empty(), "a lease is told before everything else");
+        self.lease = Some(lease);
+    }
 
     fn send(&mut self, messages: &mut Vec<Message>) {
         self.messages.append(messages);
@@ -195,6 +181,9 @@ impl Cluster {
                 incarnation: 0,
                 syncing: false,
                 blocked: None,
+                paused: None,
+                clock: NodeClock::true_time(),
+                published: None,
             };
             (id, member)
         };
@@ -208,6 +197,7 @@ impl Cluster {
             bytes: 0,
             leader_changes: 0,
             truncations: 0,
+            abdications: 0,
             template,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             happenings: BinaryHeap::new(),
@@ -217,7 +207,10 @@ impl Cluster {
             leaders: BTreeMap::new(),
             committed: BTreeMap::new(),
             proposals: Vec::new(),
-            reads: Vec::new(),
+            ledger: Ledger::default(),
+            open_reads: Vec::new(),
+            transfers: Vec::new(),
+            answered: BTreeMap::new(),
         };
         for id in cluster.ids() {
             cluster.restart(id);
@@ -256,7 +249,51 @@ impl Cluster {
         member.applied.clear();
         member.applied_index = Index::ZERO;
         member.waiting_reads.clear();
-        member.blocked = None;
+        (member.blocked, member.paused, member.published) = (None, None, None);
+    }
+
+    /// The process is stopped until [`Cluster::resume`]: what comes in waits, time goes on. A sync that is under way ends.
+    pub fn pause(&mut self, id: u64) {
+        if let Some(member) = self.members.get_mut(&id).filter(|member| member.shard.is_some()) {
+            member.paused.get_or_insert_default();
+        }
+    }
+
+    /// The same for so many ms. If the machine slept as well, it notices when it wakes up (rule `p16`).
+    pub fn pause_for(&mut self, id: u64, millis: u64, jumped: bool) {
+        self.pause(id);
+        let incarnation = self.members[&id].incarnation;
+        self.schedule(ms(millis), Happening::Resume { node: id, incarnation, jumped });
+    }
+
+    /// The process goes on with everything that waited, in one round.
+    pub fn resume(&mut self, id: u64) {
+        let waiting = self.members.get_mut(&id).and_then(|member| member.paused.take());
+        for input in waiting.into_iter().flatten() {
+            self.hand_in(id, input);
+        }
+        self.carry_out(id);
+    }
+
+    pub fn is_paused(&self, id: u64) -> bool {
+        self.members[&id].paused.is_some()
+    }
+
+    /// A node's clock runs faster than true time by so many millionths.
+    pub fn set_clock_rate(&mut self, id: u64, rate_ppm: i64) {
+        let now = self.now;
+        self.members.get_mut(&id).unwrap().clock.set_rate(now, rate_ppm);
+    }
+
+    /// A node that is down comes back with another beginning of time.
+    pub fn shift_clock(&mut self, id: u64, by: Duration) {
+        assert!(!self.is_up(id), "a running node would notice");
+        self.members.get_mut(&id).unwrap().clock.shift(by);
+    }
+
+    /// A node is told that its clock jumped (rule `p16`).
+    pub fn clock_jumped(&mut self, id: u64) {
+        self.input(id, ShardInput::ClockJumped);
     }
 
     /// The state machine of a node blocks until [`Cluster::unblock`].
@@ -275,11 +312,12 @@ impl Cluster {
 
     pub fn restart(&mut self, id: u64) {
         let seed = self.rng.next_u64();
-        let (now, mut config) = (self.now, self.template.clone());
+        let mut config = self.template.clone();
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.shard.is_some() {
             return;
         }
+        let now = member.clock.at(self.now);
         (config.id, config.seed) = (NodeId(id), seed);
         let mut shard = Shard::new();
         shard.open(&mut || now, config, member.disk.restore(Index::ZERO)).expect("the disk holds a group");
@@ -311,7 +349,7 @@ impl Cluster {
     /// Proposes a command at a node; its fate is in [`Cluster::told`].
     pub fn propose(&mut self, id: u64, command: impl Into<Bytes>) -> usize {
         let command = command.into();
-        let slip = Arc::new(Slip { told: Mutex::new(Told::Nothing) });
+        let slip = Slip::new();
         self.proposals.push((command.clone(), slip.clone()));
         self.input(id, ShardInput::Propose { group: GROUP, command, reply: Reply::new(slip) });
         self.proposals.len() - 1
@@ -323,17 +361,49 @@ impl Cluster {
 
     /// Asks a node for a linearizable read; judged when it is answered.
     pub fn read(&mut self, id: u64) {
-        let acknowledged = self.proposals.iter().filter_map(|(_, slip)| match *slip.told.lock().unwrap() {
-            Told::Committed(id) => Some(id.index),
-            _ => None,
-        });
-        let floor = acknowledged.max().unwrap_or(Index::ZERO);
-        let slip = Arc::new(ReadSlip { floor, told: Mutex::new(None) });
-        self.reads.push(slip.clone());
-        self.input(
-            id,
-            ShardInput::Read { group: GROUP, consistency: Consistency::Linearizable, reply: ReadReply::new(slip) },
-        );
+        self.read_as(id, Consistency::Linearizable);
+    }
+
+    /// Asks a node for a read; judged when it is answered. As a group's handle does, it uses a published lease without
+    /// asking the shard.
+    pub fn read_as(&mut self, id: u64, consistency: Consistency) {
+        let floor = self.ledger.floor(consistency, self.now, self.template.timing.clock_drift_ppm);
+        let slip = Arc::new(ReadSlip { node: id, consistency, asked: self.now, floor, told: Default::default() });
+        self.open_reads.push(slip.clone());
+        let reply = ReadReply::new(slip);
+        match self.usable_lease(id).filter(|_| consistency == Consistency::Lease && !self.is_paused(id)) {
+            Some(lease) => {
+                *self.answered.entry("published").or_default() += 1;
+                self.members.get_mut(&id).unwrap().waiting_reads.push((lease.read_index, reply));
+                self.answer_waiting(id);
+                self.judge_reads();
+            }
+            None => self.input(id, ShardInput::Read { group: GROUP, consistency, reply }),
+        }
+    }
+
+    /// The published lease of a node, if it lasts on the node's own clock.
+    pub fn usable_lease(&self, id: u64) -> Option<Lease> {
+        let member = &self.members[&id];
+        member.published.filter(|lease| member.clock.at(self.now) < lease.until)
+    }
+
+    /// Asks a node to hand leadership over; what became of it is in [`Cluster::transferred`].
+    pub fn transfer(&mut self, id: u64, target: Option<u64>) -> usize {
+        let slip = Arc::new(TransferSlip::default());
+        self.transfers.push(slip.clone());
+        let (target, reply) = (target.map(NodeId), TransferReply::new(slip));
+        self.input(id, ShardInput::Transfer { group: GROUP, target, reply });
+        self.transfers.len() - 1
+    }
+
+    pub fn transferred(&self, transfer: usize) -> Option<Result<NodeId, TransferError>> {
+        *self.transfers[transfer].told.lock().unwrap()
+    }
+
+    /// How many transfers ended in a successor.
+    pub fn handed_over(&self) -> usize {
+        (0..self.transfers.len()).filter(|transfer| matches!(self.transferred(*transfer), Some(Ok(_)))).count()
     }
 
     pub fn leader(&self) -> Option<u64> {
@@ -387,7 +457,10 @@ impl Cluster {
     }
 
     fn next_timer(&self) -> Option<(Instant, u64)> {
-        let deadline = |(id, member): (&u64, &Member)| Some((member.shard.as_ref()?.next_deadline()?, *id));
+        let deadline = |(id, member): (&u64, &Member)| {
+            let deadline = member.shard.as_ref().filter(|_| member.paused.is_none())?.next_deadline()?;
+            Some((member.clock.when(deadline), *id))
+        };
         self.members.iter().filter_map(deadline).min()
     }
 
@@ -435,6 +508,14 @@ impl Cluster {
                 let entries = Some(self.members[&node].disk.read(load.first, load.last, load.max_bytes));
                 self.input(node, ShardInput::Loaded { group: GROUP, load, entries });
             }
+            Happening::Resume { node, incarnation, jumped } if self.lives(node, incarnation) => {
+                if let Some(waiting) = self.members.get_mut(&node).and_then(|member| member.paused.as_mut())
+                    && jumped
+                {
+                    waiting.insert(0, ShardInput::ClockJumped);
+                }
+                self.resume(node);
+            }
             _ => {}
         }
     }
@@ -444,26 +525,42 @@ impl Cluster {
     }
 
     fn input(&mut self, id: u64, input: ShardInput) {
-        let now = self.now;
-        let mut wanted = Wanted::default();
-        if let Some(shard) = self.members.get_mut(&id).and_then(|member| member.shard.as_mut()) {
-            shard.handle(&mut || now, input, &mut wanted);
+        if let Some(waiting) = self.members.get_mut(&id).and_then(|member| member.paused.as_mut()) {
+            return waiting.push(input);
         }
-        self.do_wanted(id, wanted);
+        self.hand_in(id, input);
         self.carry_out(id);
     }
 
-    fn carry_out(&mut self, id: u64) {
-        let now = self.now;
+    fn hand_in(&mut self, id: u64, input: ShardInput) {
         let mut wanted = Wanted::default();
-        if let Some(shard) = self.members.get_mut(&id).and_then(|member| member.shard.as_mut()) {
+        if let Some(member) = self.members.get_mut(&id)
+            && let Some(shard) = member.shard.as_mut()
+        {
+            let now = member.clock.at(self.now);
+            shard.handle(&mut || now, input, &mut wanted);
+        }
+        self.do_wanted(id, wanted);
+    }
+
+    fn carry_out(&mut self, id: u64) {
+        let mut wanted = Wanted::default();
+        if let Some(member) = self.members.get_mut(&id)
+            && let Some(shard) = member.shard.as_mut()
+        {
+            let now = member.clock.at(self.now);
             shard.flush(&mut || now, &mut wanted);
         }
         self.do_wanted(id, wanted);
         self.judge_leaders();
+        self.judge_leases();
+        self.judge_reads();
     }
 
     fn do_wanted(&mut self, id: u64, wanted: Wanted) {
+        if let Some(lease) = wanted.lease {
+            self.publish(id, lease);
+        }
         for message in wanted.messages {
             self.post(message);
         }
@@ -474,6 +571,7 @@ impl Cluster {
             // These disks keep what they have synced.
             assert!(!matches!(event, CoreEvent::TailLost { .. }), "seed {}: {event:?}", self.seed);
             self.truncations += u64::from(matches!(event, CoreEvent::Truncated { .. }));
+            self.abdications += u64::from(matches!(event, CoreEvent::Abdicated { .. }));
         }
         let incarnation = self.members[&id].incarnation;
         if !wanted.writes.is_empty() {
@@ -486,8 +584,18 @@ impl Cluster {
         for committed in wanted.applies {
             self.apply(id, committed);
         }
+        if let Some(member) = self.members.get_mut(&id) {
+            member.waiting_reads.extend(wanted.reads);
+        }
+        self.answer_waiting(id);
+        for answer in wanted.answers {
+            answer.give();
+        }
+    }
+
+    /// Answers the reads whose index is applied.
+    fn answer_waiting(&mut self, id: u64) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        member.waiting_reads.extend(wanted.reads);
         let (ready, waiting) = std::mem::take(&mut member.waiting_reads)
             .into_iter()
             .partition(|(index, _)| *index <= member.applied_index);
@@ -495,13 +603,15 @@ impl Cluster {
         for (index, reply) in ready {
             reply.answered(Ok(index));
         }
-        for answer in wanted.answers {
-            answer.give();
-        }
     }
 
     fn write(&mut self, id: u64, incarnation: u64, writes: Vec<Write>) {
-        let delay = ms(self.draw(self.weather.sync));
+        let mut delay = self.draw(self.weather.sync);
+        let (chance, most) = self.weather.stall;
+        if chance > 0 && self.chance(chance) {
+            delay += self.draw((0, most));
+        }
+        let delay = ms(delay);
         let Some(member) = self.members.get_mut(&id) else { return };
         member.disk.pending.extend(writes);
         if !std::mem::replace(&mut member.syncing, true) {
@@ -530,7 +640,7 @@ impl Cluster {
         }
     }
 
-    // ---- judges ----------------------------------------------------------------------------------------------------
+    // ---- state machines --------------------------------------------------------------------------------------------
 
     /// State machine safety: no two nodes apply different entries at one index; each node applies in order, once.
     fn apply(&mut self, id: u64, committed: Committed) {
@@ -554,85 +664,9 @@ impl Cluster {
         }
         if let Some(reply) = reply {
             reply.applied(entry_id, ());
+            self.ledger.acknowledged(self.now, entry_id.index);
         }
         let incarnation = member.incarnation;
         self.schedule(Duration::ZERO, Happening::Applied { node: id, incarnation, index: entry_id.index });
-    }
-
-    /// Election safety: at most one leader per term.
-    fn judge_leaders(&mut self) {
-        for id in self.ids() {
-            let term = Term(self.term(id));
-            if self.role(id) == Some(RoleKind::Candidate) {
-                self.candidates.entry(term).or_default().insert(id);
-            }
-            if self.role(id) == Some(RoleKind::Leader) {
-                let known = self.leaders.entry(term).or_insert_with(|| {
-                    self.leader_changes += 1;
-                    id
-                });
-                assert_eq!(*known, id, "seed {}: two leaders in {term}", self.seed);
-            }
-        }
-    }
-
-    /// At the end: every acknowledged command is committed, each exactly once, and a quorum's disks hold it; refused
-    /// ones are nowhere.
-    pub fn judge_clients(&self) {
-        let seed = self.seed;
-        for (command, slip) in &self.proposals {
-            let times = self.committed.values().filter(|(_, payload)| payload == command).count();
-            match &*slip.told.lock().unwrap() {
-                Told::Committed(id) => {
-                    assert_eq!(times, 1, "seed {seed}: acknowledged as {id}: {command:?}");
-                    let holds = |member: &&Member| member.disk.entries.iter().any(|entry| entry.id == *id);
-                    let holders = self.members.values().filter(holds).count();
-                    assert!(holders > self.members.len() / 2, "seed {seed}: {id} is on {holders} disks only");
-                }
-                Told::Refused(error) if error.certainly_not_committed() => {
-                    assert_eq!(times, 0, "seed {seed}: refused ({error}) and committed: {command:?}");
-                }
-                Told::Refused(_) | Told::Nothing => assert!(times <= 1, "seed {seed}: twice: {command:?}"),
-            }
-        }
-    }
-
-    /// Reads that were confirmed; each was judged when it was.
-    pub fn answered_reads(&self) -> usize {
-        self.reads.iter().filter(|slip| matches!(*slip.told.lock().unwrap(), Some(Ok(_)))).count()
-    }
-
-    pub fn acknowledged(&self) -> usize {
-        let acknowledged = |told: &Told| matches!(told, Told::Committed(_));
-        self.proposals.iter().filter(|(_, slip)| acknowledged(&slip.told.lock().unwrap())).count()
-    }
-
-    /// Liveness: with all faults gone a leader is there within `40 E`, and a new write is applied everywhere soon.
-    pub fn judge_liveness(&mut self) {
-        let (seed, e) = (self.seed, self.template.timing.election_timeout_min.as_millis() as u64);
-        for id in self.ids() {
-            self.restart(id);
-        }
-        self.heal();
-        self.weather = Weather::fair();
-        let start = self.now;
-        loop {
-            self.run_until(e, |cluster| cluster.leader().is_some());
-            if let Some(leader) = self.leader() {
-                let number = self.proposals.len();
-                let last = self.propose(leader, format!("last {number}"));
-                self.run_until(6 * e, |cluster| cluster.told(last) != Told::Nothing);
-                if let Told::Committed(id) = self.told(last) {
-                    let applied =
-                        |cluster: &Self| cluster.members.values().all(|member| member.applied_index >= id.index);
-                    assert!(self.run_until(6 * e, applied).is_some(), "seed {seed}: {id} is not applied everywhere");
-                    break;
-                }
-            }
-            assert!(self.now.since(start) < ms(40 * e), "seed {seed}: no progress after healing");
-            self.run_for(e / 10);
-        }
-        let logs: BTreeSet<_> = self.members.values().map(|member| member.applied.clone()).collect();
-        assert_eq!(logs.len(), 1, "seed {seed}: the state machines differ");
     }
 }
