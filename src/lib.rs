@@ -23,7 +23,8 @@
 //! sees every command acknowledged before it began. Errors tell "certainly not committed" from "outcome unknown".
 //!
 //! That rests on disks that keep what they have synced, on founders that were given the same voters, and on state
-//! machines whose results follow from their commands. Clocks matter for availability only.
+//! machines whose results follow from their commands. Clocks matter for availability only, except to reads under a lease,
+//! which a group has to be opened for: they need clocks whose rates are right within a percent.
 //!
 //! # Features
 //!

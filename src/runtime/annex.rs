@@ -70,13 +70,14 @@ impl Annex {
 
     /// What a read of this consistency must wait for, as far as can be told from here. `None`: ask the shard.
     pub(super) fn known(&self, consistency: Consistency, clock: &Clock) -> Option<Known> {
+        // First the lease, then how far the state machine is.
+        let applied_or_not = |index| match self.applied() {
+            applied if applied >= index => Known::Applied(index),
+            _ => Known::Awaited(index),
+        };
         match consistency {
             Consistency::Local if self.open.load(Ordering::Relaxed) => Some(Known::Applied(self.applied())),
-            // First the lease, then how far the state machine is.
-            Consistency::Lease => self.lease.0.read_index(|| clock.now()).map(|index| match self.applied() >= index {
-                true => Known::Applied(index),
-                false => Known::Awaited(index),
-            }),
+            Consistency::Lease => self.lease.0.read_index(|| clock.now()).map(applied_or_not),
             _ => None,
         }
     }
