@@ -6,14 +6,13 @@ use std::io::{self, Read as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use slog::{Drain as _, Level, Logger, info, o};
 use tenure::config::{Limits, Priority, Timing};
-use tenure::core::RoleKind;
 use tenure::quorum::{Configuration, Voters};
 use tenure::runtime::{Group, Node, NodeConfig};
 use tenure::types::{ClusterId, GroupId, NodeId};
@@ -80,32 +79,17 @@ pub(crate) fn serve(serve: &Serve) -> Result<(), Refused> {
     let store = open_store(serve, &logger)?;
     let group = open_group(&node, &members, store.clone())?;
     let limits = server_limits(&serve.limits);
-    let server = Server::start(resp, limits, members, store, Arc::new(group.clone()), logger.clone())
+    let server = Server::start(resp, limits, members, store, Arc::new(group), logger.clone())
         .map_err(|error| Refused(format!("cannot listen for clients on {resp}: {error}")))?;
     info!(logger, "serving"; "clients" => %server.address(), "peers" => %listen, "dir" => %serve.dir.display());
 
     // Ends when a signal came, or when whoever could send one is gone.
     let reason = stop.recv().unwrap_or("nothing left to wait for");
     info!(logger, "stopping"; "reason" => reason);
-    // Clients are served on, and sent to the successor, until there is one.
-    hand_over(&group, serve.timing.election_timeout());
+    // Clients are served on until another node leads, and sent there.
+    node.hand_over(serve.timing.election_timeout());
     drop(server);
     node.shutdown(SHUTDOWN_LIMIT).map_err(|error| Refused(error.to_string()))
-}
-
-/// A leader that stops in order hands over first. Waits for at most twice the election timeout: until somebody was told to
-/// take over, and until it has.
-fn hand_over(group: &Group<Outcome>, election_timeout: Duration) {
-    let core = || group.status().map(|status| status.core);
-    if core().is_none_or(|core| core.role != RoleKind::Leader) {
-        return;
-    }
-    if let Ok(Ok(_)) = group.transfer(None).wait_timeout(election_timeout) {
-        let until = Instant::now() + election_timeout;
-        while core().is_some_and(|core| core.leader.is_none()) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
 fn logger(serve: &Serve) -> Logger {

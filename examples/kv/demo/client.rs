@@ -116,16 +116,30 @@ pub(super) struct Redirected {
     nodes: Vec<String>,
     target: String,
     connections: HashMap<String, Connection>,
+    /// Attempts in a row that came to nothing.
+    in_vain: u32,
 }
 
 impl Redirected {
     pub(super) fn new(nodes: Vec<String>) -> Self {
         let target = nodes.first().cloned().unwrap_or_default();
-        Self { nodes, target, connections: HashMap::new() }
+        Self { nodes, target, connections: HashMap::new(), in_vain: 0 }
     }
 
     /// One attempt to have a request executed.
     pub(super) fn attempt(&mut self, arguments: &[&[u8]]) -> Outcome {
+        let outcome = self.ask(arguments);
+        self.in_vain = if matches!(outcome, Outcome::Answered(_)) { 0 } else { self.in_vain + 1 };
+        outcome
+    }
+
+    /// How long to wait before the next attempt: longer and longer, for while there is no leader every client waits, and
+    /// the nodes need the machine for their election.
+    pub(super) fn pause(&self) -> Duration {
+        Duration::from_millis(1 << self.in_vain.min(4))
+    }
+
+    fn ask(&mut self, arguments: &[&[u8]]) -> Outcome {
         let connection = match self.connections.entry(self.target.clone()) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(vacant) => match Connection::open(vacant.key()) {
@@ -158,12 +172,7 @@ impl Redirected {
                 self.next_node();
                 Outcome::Refused { at_once: false }
             }
-            // Somebody else takes over in a moment.
-            (Some("TRYAGAIN"), _) => {
-                std::thread::sleep(Duration::from_millis(1));
-                Outcome::Refused { at_once: true }
-            }
-            (Some("BUSY"), _) => Outcome::Refused { at_once: false },
+            (Some("BUSY" | "TRYAGAIN"), _) => Outcome::Refused { at_once: false },
             (Some("UNKNOWN"), _) => Outcome::Unknown,
             _ => Outcome::Answered(Answer::Error(text)),
         }

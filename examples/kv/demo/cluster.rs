@@ -40,6 +40,8 @@ pub(super) struct Node {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeInfo {
     pub(super) leads: bool,
+    /// Knows who leads.
+    pub(super) led: bool,
     pub(super) applied: u64,
     pub(super) keys: u64,
     pub(super) digest: String,
@@ -119,6 +121,11 @@ impl Cluster {
         Err(Failed(format!("no leader within {limit:?}")))
     }
 
+    /// Whether every node serves clients and has a leader.
+    pub(super) fn is_complete(&self) -> bool {
+        self.nodes.iter().all(|node| node.info().is_some_and(|info| info.led))
+    }
+
     /// An error if a process ended that was not killed.
     pub(super) fn check_running(&mut self) -> Result<(), Failed> {
         for node in &mut self.nodes {
@@ -181,6 +188,7 @@ impl Node {
         for line in String::from_utf8_lossy(&text).lines() {
             match line.split_once(':') {
                 Some(("role", role)) => info.leads = role == "master",
+                Some(("leader_id", leader)) => info.led = leader != "none",
                 Some(("applied_index", index)) => info.applied = index.parse().ok()?,
                 Some(("keys", keys)) => info.keys = keys.parse().ok()?,
                 Some(("digest", digest)) => info.digest = digest.into(),

@@ -61,6 +61,11 @@ impl Handovers {
                 Ok(None)
             }
             None if self.done < self.planned && now >= self.next => {
+                // The old leader has to be back, or there is nobody to hand over to.
+                if !cluster.is_complete() {
+                    self.next = now + REST;
+                    return Ok(None);
+                }
                 let way = if self.done.is_multiple_of(2) { Way::Command } else { Way::Stop };
                 let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
                 load.watch_pauses()?;

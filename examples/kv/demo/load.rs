@@ -18,10 +18,6 @@ const SETS_PER_INCREMENT: u64 = 20;
 /// A client that is refused, or loses its connection, for so long gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a client waits before it asks again. While there is no leader all of them do, and the nodes need the
-/// machine for their election.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// What all clients share.
 pub(super) struct Load {
     pub(super) count: u64,
@@ -149,12 +145,12 @@ impl Load {
             Outcome::Refused { at_once } => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 if !at_once {
-                    std::thread::sleep(PAUSE);
+                    std::thread::sleep(client.pause());
                 }
             }
             Outcome::Unknown => {
                 self.unknown.fetch_add(1, Ordering::Relaxed);
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(client.pause());
             }
         }
         outcome
