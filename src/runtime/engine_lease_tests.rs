@@ -7,6 +7,7 @@ use crate::runtime::clock::testing::Sleeper;
 use crate::runtime::{Consistency, ReadError, ReadTicket, TransferError};
 use crate::sync::channel;
 use crate::transport::ChannelNetwork;
+use std::panic::AssertUnwindSafe;
 use std::thread;
 
 /// A node whose groups allow reads under a lease of about `millis`.
@@ -290,4 +291,38 @@ fn p09_leaving_is_bounded() {
     assert!(begun.elapsed() < Duration::from_secs(5));
     drop(blocked);
     alone.end();
+}
+
+/// Keeps what is logged at info and above: level and message.
+#[derive(Clone, Default)]
+struct Said(Arc<AssertUnwindSafe<Mutex<Vec<(slog::Level, String)>>>>);
+
+impl slog::Drain for Said {
+    type Ok = ();
+    type Err = slog::Never;
+
+    fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
+        if record.level().is_at_least(slog::Level::Info) {
+            self.0.lock().push((record.level(), record.msg().to_string()));
+        }
+        Ok(())
+    }
+}
+
+/// The log says after every lost round why nobody leads, and warns once when that has lasted for long.
+#[test]
+fn a_node_without_a_leader_warns_once() {
+    let said = Said::default();
+    let logger = Logger::root(said.clone(), slog::o!());
+    let (engine, _) = start(Settings { logger, ..settings(1) }, &ChannelNetwork::new());
+    let (_gate, gate) = channel::unbounded();
+    let voters = Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap();
+    let group = engine.found_group(GROUP, voters, Counting { applied: 0, gate }).unwrap();
+    let count = |level, what: &str| said.0.lock().iter().filter(|line| **line == (level, what.to_owned())).count();
+    wait_until("the warning", || count(slog::Level::Warning, "no leader for long") > 0);
+    let rounds = count(slog::Level::Info, "lost a round");
+    wait_until("more rounds", || count(slog::Level::Info, "lost a round") > rounds + 3);
+    assert_eq!(count(slog::Level::Warning, "no leader for long"), 1);
+    assert!(group.status().unwrap().core.no_leader.unwrap().to_string().contains("silent"));
+    engine.shutdown(LONG).unwrap();
 }

@@ -25,7 +25,7 @@ pub struct GroupStatus {
     pub core: CoreStatus,
     /// Commands appended here that somebody waits for.
     pub waiting_proposals: usize,
-    /// Reads that wait for their leadership to be confirmed.
+    /// Reads that wait for the shard's answer: for a quorum to confirm this leader, or for the leader of this follower.
     pub waiting_reads: usize,
 }
 

@@ -4,6 +4,7 @@
 //! clients -> inbox -> shard: many cores, one timer -+-> persist thread: one write, one fdatasync for all groups
 //! peers   -> inbox                                  +-> transport: straight to the socket, or the peer's queue
 //!                                                   +-> apply thread of the group: in order, answers the waiting
+//! readers -> annex of the group: with a lease neither a lock nor the shard
 //! ```
 //!
 //! The shard is an object, not a thread: who has an input *enters* it (module `shard`). What it decides with is

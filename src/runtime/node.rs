@@ -303,7 +303,8 @@ impl Node {
     /// ([`TransferError`] says what to do). Groups that it does not lead are not among them.
     ///
     /// Blocks until others lead these groups and whoever had proposed here has been answered, or for `timeout`, whichever
-    /// is shorter; a transfer ends within an election timeout by itself. Proposals are refused meanwhile.
+    /// is shorter. A transfer ends within an election timeout by itself; one that is still open when `timeout` is over is
+    /// reported as [`TransferError::TimedOut`] and goes on. Proposals are refused meanwhile.
     pub fn hand_over(&self, timeout: Duration) -> BTreeMap<GroupId, Result<NodeId, TransferError>> {
         self.engine.hand_over(timeout)
     }
