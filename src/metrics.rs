@@ -99,7 +99,7 @@ pub struct ApplyCounters {
 pub struct ReadCounters {
     /// By the leader's lease, at once.
     pub lease: u64,
-    /// By the leader's lease, once the state machine had caught up.
+    /// By the leader's lease, once the state machine has caught up: handed to it, unless too many waited there.
     pub lease_waited: u64,
     /// With what this node had applied ([`Consistency::Local`](crate::runtime::Consistency::Local)).
     pub local: u64,

@@ -1,6 +1,6 @@
 //! How long a group is without a leader when its leader dies: seeded kills in virtual time.
 //!
-//! `TENURE_KILLS=1000 cargo test --release --test failover -- --nocapture` prints the table of `docs/status.md`.
+//! `TENURE_KILLS=1000 cargo test --release --test failover -- --nocapture` prints the figures of `docs/status.md`.
 #![cfg(feature = "node")]
 // A helper of a test may fail like a test.
 #![allow(clippy::unwrap_used, clippy::panic)]

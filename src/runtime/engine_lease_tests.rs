@@ -172,7 +172,7 @@ fn p16_a_leader_that_slept_earns_its_lease_anew() {
     };
     assert!(ask().wait_timeout(LONG).is_ok_and(|read| read.is_ok()), "by the lease that still lasts");
     assert_eq!(counted(), 1);
-    sleeper.suspend(Duration::from_millis(101));
+    sleeper.suspend(Duration::from_millis(500));
     let waiting = ask();
     assert_eq!((counted(), group.try_read(Consistency::Lease)), (1, None));
     network.heal();

@@ -274,9 +274,11 @@ fn a_stopped_group_refuses_the_reads_that_wait_for_its_state_machine() {
     let mut settings = settings(1);
     settings.limits.apply_bytes = 1000;
     let alone = alone_with(settings);
+    // The command that blocks, and ten behind it.
+    let all = alone.group.status().unwrap().core.last.index.plus(11);
     let committed = || {
         let core = alone.group.status().unwrap().core;
-        core.commit == core.last.index
+        core.commit >= all && core.commit == core.last.index
     };
     let blocked = alone.group.propose("block");
     let behind: Vec<_> = (0..10).map(|_| alone.group.propose(vec![0; 500])).collect();

@@ -77,8 +77,8 @@ impl<O: Send + 'static> Group<O> {
     /// which the read may always be asked again. Only then is the state machine read, through whatever it shares with
     /// the caller; what was read before proves nothing.
     ///
-    /// At a leader that holds a lease, a read with [`Consistency::Lease`] takes no lock, sends nothing and writes nothing
-    /// (rule `p07`); it waits only if the state machine is behind. So does one with [`Consistency::Local`] anywhere.
+    /// At a leader that holds a lease, a read with [`Consistency::Lease`] takes no lock, sends nothing and writes nothing but
+    /// a counter (rule `p07`); it waits only if the state machine is behind. So does one with [`Consistency::Local`] anywhere.
     pub fn read(&self, consistency: Consistency) -> ReadTicket {
         let known = self.known(consistency);
         if let Some(Known::Applied(index)) = known {
@@ -126,7 +126,7 @@ impl<O: Send + 'static> Group<O> {
     }
 
     /// Hands leadership to `target`, or to the fittest voter: the one with most of the log among those that answer
-    /// (rule `p09`). Does not block.
+    /// (rule `p09`). Does not block on disks or peers, but may do the shard's work of the moment on this thread.
     ///
     /// Proposals are refused until the target has the whole log, for an election timeout at most; then this node gives
     /// up its role for good in this term, and the target stands for election at once. The ticket ends in the node that

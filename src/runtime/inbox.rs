@@ -2,7 +2,7 @@
 //!
 //! Three kinds of input, three behaviours when there are too many (row `l24`):
 //!
-//! - proposals and reads of clients are refused with `Overloaded`: the caller still holds the command;
+//! - proposals, reads and transfers of clients are refused with `Overloaded`: the caller still holds the command;
 //! - messages of peers are dropped and counted: Raft sends again what still matters;
 //! - completions (durable, applied, loaded, deadline) are always taken: losing one would leave a core waiting for ever.
 //!   They need no limit, because each answers something that a core handed out, and a core hands out only so much
@@ -19,7 +19,7 @@ use super::driver::ShardInput;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InboxLimits {
-    /// Proposals and reads waiting. Default 65536.
+    /// Proposals, reads and transfers waiting. Default 65536.
     pub clients: usize,
     /// Bytes of the proposals waiting. Default 64 MiB.
     pub client_bytes: usize,

@@ -5,11 +5,11 @@
 //! they are whole, and never the same twice. A reader takes the epoch, the words, *then* the time, then the epoch again:
 //! if it is the same, the words belong together and the lease had not been revoked when the time was taken.
 //!
-//! Why that makes a linearizable read. Let `t` be the moment at which the reader takes the epoch for the second time. It
-//! lies after the read was asked for. The lease was not revoked before `t`, and its end lay ahead of the time that was
-//! taken, so no other node could have been elected by then: whatever had been acknowledged anywhere before the read was
-//! asked for, this node had committed, and published a read index for before anybody heard of it. What happens after `t`
-//! does not matter, however long the reader sleeps: it answers as of `t`.
+//! Why that makes a linearizable read. Let `t` be the moment at which the reader looked at its clock, or took the epoch for
+//! the second time, whichever came first. It lies after the read was asked for. The lease was not revoked before `t`, and its
+//! end lay ahead, so no other node could have been elected by then: whatever had been acknowledged anywhere before the read
+//! was asked for, this node had committed, and published a read index for before anybody heard of it. What happens after
+//! `t` does not matter, however long the reader sleeps: it answers as of `t`.
 
 use crate::core::Lease;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};

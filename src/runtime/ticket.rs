@@ -53,8 +53,9 @@ impl<O: Send + 'static> Ticket<O> {
         (Self(slot.clone()), Reply::new(slot))
     }
 
-    /// Blocks until the outcome is known. It always becomes known, at the latest when the node is shut down, except
-    /// while a quorum is out of reach and this node still leads.
+    /// Blocks until the outcome is known. It always becomes known, at the latest when the node is shut down: a leader
+    /// whose quorum is out of reach gives up after an election timeout. Only what is committed already waits for this
+    /// node's own disk and state machine, however long they take.
     ///
     /// # Errors
     /// [`ProposalError`] tells whether the command is certainly not committed or its outcome unknown.

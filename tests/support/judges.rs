@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tenure::core::{Lease, RoleKind};
+use tenure::core::{Consistency, Lease, RoleKind};
 use tenure::types::Term;
 
 use super::super::client::{ReadSlip, Told, name};
@@ -58,6 +58,10 @@ impl Cluster {
                     "seed {seed}: stale read at n{node}, {consistency:?}, asked at {asked:?}, answered at {now:?}: \
                      saw {index}, {floor} was acknowledged before"
                 );
+                if matches!(consistency, Consistency::Linearizable | Consistency::Lease) {
+                    // What was read is known: no later read may miss it.
+                    self.ledger.acknowledged(now, index);
+                }
                 *self.answered.entry(name(consistency)).or_default() += 1;
             }
         }

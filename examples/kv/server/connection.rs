@@ -5,8 +5,9 @@
 //! add more, writes it straight to the socket: the client's answer does not wait for another thread to wake up.
 //!
 //! The order of effects follows from two rules. A read looks at the store only when it has reached the front of the
-//! queue, so it sees every write before it. A write is not proposed while a read before it is unanswered, so no read
-//! sees a write behind it. Between these bounds everything is in flight at once.
+//! queue, so it sees every write before it that was executed: one that was refused (`MOVED`, `TRYAGAIN`) is not, and who
+//! sends it again elsewhere must not expect the reads behind it to have waited. A write is not proposed while a read before
+//! it is unanswered, so no read sees a write behind it. Between these bounds everything is in flight at once.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Write as _};
