@@ -71,6 +71,7 @@ impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Self {
         match error {
             TransferError::NotLeader { leader } => Self::NotLeader(leader),
+            TransferError::Stopped(_) | TransferError::ShutDown => Self::Stopped(error.to_string()),
             error => Self::Busy(error.to_string()),
         }
     }

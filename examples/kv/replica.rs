@@ -33,7 +33,8 @@ pub(crate) struct Write {
 /// That of a write only fills in an answer. That of a confirmation also looks up its reads in the store, and may so wait
 /// for the disk. It saves each batch of reads a change of threads, and the price is that while a cold read is looked up,
 /// nothing else of the group is applied or answered. A server with much data that is rarely in memory would hand its
-/// reads to threads of their own here.
+/// reads to threads of their own here. With lease reads the confirmation comes on the event loop's own thread, which then
+/// looks them up, and everybody waits for a cold one.
 pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;
 
 /// Why there is no outcome. All but `Unknown` say that the command certainly is not executed and never will be.

@@ -87,7 +87,7 @@ pub(crate) fn serve(serve: &Serve) -> Result<(), Refused> {
     let reason = stop.recv().unwrap_or("nothing left to wait for");
     info!(logger, "stopping"; "reason" => reason);
     // Clients are served on until another node leads, and sent there.
-    node.hand_over(serve.timing.election_timeout());
+    node.hand_over(serve.timing.election_timeout().min(SHUTDOWN_LIMIT));
     drop(server);
     node.shutdown(SHUTDOWN_LIMIT).map_err(|error| Refused(error.to_string()))
 }

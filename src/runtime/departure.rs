@@ -34,12 +34,12 @@ impl Engine {
             reply,
         }));
         let answers =
-            tickets.into_iter().map(|ticket| ticket.wait_timeout(left()).unwrap_or(Err(TransferError::TimedOut)));
+            tickets.into_iter().map(|ticket| ticket.wait_timeout(left()).unwrap_or(Err(TransferError::Unfinished)));
         let handed_over: HandedOver = led.into_iter().zip(answers).collect();
         // A transfer that somebody else has asked for is as good.
         let goes = |answer: &Result<_, _>| matches!(answer, Ok(_) | Err(TransferError::InProgress));
         let going = handed_over.iter().filter(|(_, answer)| goes(answer)).map(|(group, _)| *group);
-        let drained: Vec<_> = going.map(|group| (group, self.committed(group))).collect();
+        let drained: Vec<_> = going.map(|group| (group, self.accepted(group))).collect();
         until(left, || drained.iter().all(|(group, index)| self.succeeded(*group, *index)));
         self.log_hand_over(&handed_over);
         handed_over
@@ -53,16 +53,17 @@ impl Engine {
         until(|| patience.saturating_sub(watch.elapsed()), empty);
     }
 
-    fn committed(&self, group: GroupId) -> Index {
-        self.entrance.look(|shard| shard.status(group)).map_or(Index::ZERO, |status| status.core.commit)
+    /// The last index appended here.
+    fn accepted(&self, group: GroupId) -> Index {
+        self.entrance.look(|shard| shard.status(group)).map_or(Index::ZERO, |status| status.core.last.index)
     }
 
     /// Whether another node is known to lead, and everything up to `index` is applied here, so that whoever proposed it
-    /// has been told.
+    /// has been told; or nothing more can come of it here.
     fn succeeded(&self, group: GroupId, index: Index) -> bool {
-        let status = self.entrance.look(|shard| shard.status(group));
-        let by_another = |leader: Option<NodeId>, id| leader.is_some_and(|leader| leader != id);
-        status.is_none_or(|status| by_another(status.core.leader, status.core.id) && status.core.applied >= index)
+        let Some(core) = self.entrance.look(|shard| shard.status(group)).map(|status| status.core) else { return true };
+        let another_leads = core.leader.is_some_and(|leader| leader != core.id);
+        core.stopped.is_some() || (another_leads && core.applied >= index)
     }
 
     fn log_hand_over(&self, handed_over: &HandedOver) {

@@ -206,10 +206,12 @@ impl Engine {
     /// Hands over what this node leads, for an election timeout at most, then shuts down.
     pub(super) fn leave(&self, timeout: Duration) -> Result<(), ShutdownError> {
         let watch = Stopwatch::now();
-        let patience = self.settings.timing.promise().min(timeout);
+        // Half of the time at least is for the threads.
+        let patience = self.settings.timing.promise().min(timeout / 2);
         self.hand_over(patience);
         self.empty_transport(patience.saturating_sub(watch.elapsed()));
-        self.shutdown(timeout.saturating_sub(watch.elapsed()))
+        let ended = self.shutdown(timeout.saturating_sub(watch.elapsed()));
+        ended.map_err(|error| ShutdownError { timeout, ..error })
     }
 
     /// Ends everything: no client gets in, the network is left, whoever waits is told, what was handed to the log is

@@ -121,6 +121,10 @@ pub enum TransferError {
     /// Another transfer is open. It ends within an election timeout; ask again then.
     #[error("another transfer is open; it ends within an election timeout")]
     InProgress,
+    /// The transfer is still open after as long as the caller wanted to wait, less than an election timeout: it may still
+    /// succeed. Proposals are refused until it has ended. Ask who leads, later.
+    #[error("the transfer is still open; it ends within an election timeout")]
+    Unfinished,
     /// The target is no voter of the group. Choose a voter.
     #[error("{0} is no voter of the group")]
     NotAVoter(NodeId),

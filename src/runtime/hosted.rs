@@ -307,7 +307,9 @@ impl Hosted {
     fn role_changed(&mut self, role: RoleKind, term: Term, leader: Option<NodeId>, effects: &mut impl Effects) -> u64 {
         let stood = matches!(self.role, RoleKind::PreCandidate | RoleKind::Candidate);
         self.role = role;
-        self.leaderless = leader.is_none().then(|| self.leaderless.take().unwrap_or_default());
+        // A group that has stopped here does not wait for a leader.
+        let waits = leader.is_none() && self.core.status().stopped.is_none();
+        self.leaderless = waits.then(|| self.leaderless.take().unwrap_or_default());
         if let Some(silence) = &mut self.leaderless {
             silence.round_lost |= stood && role == RoleKind::Follower;
         }

@@ -214,12 +214,12 @@ impl Entrance {
         let Held { shard, outbox, guard, inputs, .. } = held;
         let mut now = || self.clock.now();
         self.rounds.fetch_add(1, Ordering::Relaxed);
+        self.inbox.take(inputs);
         if let Some(by) = guard.look(&self.clock) {
             // Before anything that waited meanwhile is believed (rule `p16`).
             shard.handle(&mut now, ShardInput::ClockJumped, outbox);
             outbox.aftermath.jumped = Some(by);
         }
-        self.inbox.take(inputs);
         for input in inputs.drain(..) {
             shard.handle(&mut now, input, outbox);
         }

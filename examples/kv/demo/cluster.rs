@@ -149,13 +149,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Tells the leader to hand over; it answers when the successor was told.
-    pub(super) fn fail_over(&self, leader: usize) -> Result<(), Failed> {
+    /// Tells the leader to hand over; it answers when the successor was told. `false`: it cannot at the moment.
+    pub(super) fn fail_over(&self, leader: usize) -> Result<bool, Failed> {
         let member = &self.nodes[leader].member;
         let failed = |what: String| Failed(format!("FAILOVER at node {}: {what}", member.id.0));
         let mut connection = Connection::open(&member.resp_address()).map_err(|error| failed(error.to_string()))?;
         match connection.ask(&[b"FAILOVER"]) {
-            Ok(Answer::Status(_)) => Ok(()),
+            Ok(Answer::Status(_)) => Ok(true),
+            Ok(Answer::Error(_)) => Ok(false),
             Ok(other) => Err(failed(format!("{other:?}"))),
             Err(error) => Err(failed(error.to_string())),
         }

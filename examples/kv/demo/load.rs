@@ -34,10 +34,17 @@ pub(super) struct Load {
     outage: Mutex<Outage>,
     pub(super) stop: AtomicBool,
     latencies: Mutex<Vec<Histogram<u64>>>,
-    /// Since when clients note how long they wait from one acknowledgement to the next; 0 while they do not.
+    /// Waits that began earlier count from here.
     watched_since: AtomicU64,
-    /// The longest wait of each.
-    waits: Mutex<Vec<u64>>,
+    clients: Vec<Waits>,
+}
+
+/// How long one client waits for acknowledgements. Nanoseconds since the load began.
+#[derive(Default)]
+struct Waits {
+    /// The last acknowledgement; beyond every time once the client is done.
+    last: AtomicU64,
+    longest: AtomicU64,
 }
 
 /// The last time that nodes were killed. Instants are nanoseconds since the load began.
@@ -52,7 +59,7 @@ struct Outage {
 }
 
 impl Load {
-    pub(super) fn new(count: u64, value_bytes: usize) -> Self {
+    pub(super) fn new(count: u64, value_bytes: usize, clients: u64) -> Self {
         Self {
             count,
             value_bytes,
@@ -67,7 +74,7 @@ impl Load {
             stop: AtomicBool::new(false),
             latencies: Mutex::default(),
             watched_since: AtomicU64::new(0),
-            waits: Mutex::default(),
+            clients: (0..clients).map(|_| Waits::default()).collect(),
         }
     }
 
@@ -83,14 +90,14 @@ impl Load {
     fn write_all(&self, own: usize, nodes: Vec<String>) -> Result<(), Failed> {
         let mut client = Redirected::new(nodes);
         let mut latencies = histogram()?;
-        let mut last = self.now();
         while let Some(number) = self.take() {
             self.set(&mut client, number, &mut latencies)?;
-            last = self.note_acknowledged(own, last)?;
+            self.note_acknowledged(&self.clients[own]);
             if number % SETS_PER_INCREMENT == 0 {
                 self.increment(&mut client, (number / SETS_PER_INCREMENT) as usize % COUNTERS)?;
             }
         }
+        self.clients[own].last.store(u64::MAX, Ordering::Release);
         self.latencies.lock().map_err(|_| Failed("a client panicked".into()))?.push(latencies);
         Ok(())
     }
@@ -171,7 +178,7 @@ impl Load {
     }
 
     /// Nanoseconds since the load began.
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -203,37 +210,36 @@ impl Load {
     }
 
     /// From now on each client notes its longest wait between two acknowledgements.
-    pub(super) fn watch_pauses(&self) -> Result<(), Failed> {
-        self.waits()?.clear();
+    pub(super) fn watch_pauses(&self) {
         self.watched_since.store(self.now(), Ordering::Release);
-        Ok(())
+        self.clients.iter().for_each(|client| client.longest.store(0, Ordering::Release));
     }
 
-    /// A client that was told something at `last` has its next acknowledgement now; returns when that is.
-    fn note_acknowledged(&self, client: usize, last: u64) -> Result<u64, Failed> {
+    /// A client has an acknowledgement.
+    fn note_acknowledged(&self, client: &Waits) {
         let now = self.now();
+        let last = client.last.swap(now, Ordering::AcqRel);
         let since = self.watched_since.load(Ordering::Acquire);
-        if since > 0 {
-            let mut waits = self.waits()?;
-            if waits.len() <= client {
-                waits.resize(client + 1, 0);
-            }
-            waits[client] = waits[client].max(now - last.max(since));
-        }
-        Ok(now)
+        client.longest.fetch_max(now.saturating_sub(last.max(since)), Ordering::AcqRel);
     }
 
-    /// The longest wait of the median client, and of the worst, since they were [watched](Self::watch_pauses).
-    pub(super) fn pauses(&self) -> Result<(Duration, Duration), Failed> {
-        self.watched_since.store(0, Ordering::Release);
-        let mut waits = std::mem::take(&mut *self.waits()?);
+    /// Whether every client that is not done has been acknowledged since `instant`.
+    pub(super) fn all_served_since(&self, instant: u64) -> bool {
+        self.clients.iter().all(|client| client.last.load(Ordering::Acquire) >= instant)
+    }
+
+    /// The longest wait of the median client, and of the worst, since they were [watched](Self::watch_pauses). A client that
+    /// still waits counts with what it has waited.
+    pub(super) fn pauses(&self) -> (Duration, Duration) {
+        let (now, since) = (self.now(), self.watched_since.load(Ordering::Acquire));
+        let wait = |client: &Waits| {
+            let last = client.last.load(Ordering::Acquire);
+            client.longest.load(Ordering::Acquire).max(now.saturating_sub(last.max(since)))
+        };
+        let mut waits: Vec<u64> = self.clients.iter().map(wait).collect();
         waits.sort_unstable();
         let at = |place: usize| Duration::from_nanos(waits.get(place).copied().unwrap_or(0));
-        Ok((at(waits.len() / 2), at(waits.len().saturating_sub(1))))
-    }
-
-    fn waits(&self) -> Result<MutexGuard<'_, Vec<u64>>, Failed> {
-        self.waits.lock().map_err(|_| Failed("a client panicked".into()))
+        (at(waits.len() / 2), at(waits.len().saturating_sub(1)))
     }
 
     fn outage(&self) -> Result<MutexGuard<'_, Outage>, Failed> {

@@ -89,7 +89,7 @@ fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed
     println!("Node {} leads. {} clients write {} pairs.", leader + 1, demo.clients, demo.count);
 
     let value_bytes = usize::try_from(demo.value_bytes).unwrap_or(usize::MAX);
-    let load = Arc::new(Load::new(demo.count, value_bytes));
+    let load = Arc::new(Load::new(demo.count, value_bytes, demo.clients));
     let began = Instant::now();
     let clients = start_clients(demo, &cluster, &load)?;
     let driven = drive(demo, &mut cluster, &load, &clients, interrupted);

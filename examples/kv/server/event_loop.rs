@@ -279,7 +279,11 @@ impl EventLoop {
                 }
             }
             Request::CountDigest => self.count_digest(client),
-            Request::HandOver(to) => self.hand_over(client, to),
+            Request::HandOver(to) => {
+                // What stands before it is proposed before it.
+                self.submit();
+                self.hand_over(client, to);
+            }
             Request::Local(local) => {
                 let quits = local == Local::Quit;
                 let reply = client.session.answer(local, &self.shared);
