@@ -105,15 +105,6 @@ pub struct ReadCounters {
     pub local: u64,
 }
 
-impl std::ops::AddAssign for ReadCounters {
-    fn add_assign(&mut self, other: Self) {
-        let Self { lease, lease_waited, local } = other;
-        self.lease += lease;
-        self.lease_waited += lease_waited;
-        self.local += local;
-    }
-}
-
 impl std::ops::AddAssign for ApplyCounters {
     fn add_assign(&mut self, other: Self) {
         let Self { batches, commands, failed, reads_refused, wake_ups } = other;

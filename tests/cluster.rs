@@ -470,6 +470,78 @@ fn ask(cluster: &mut Cluster, habits: &Habits, step: u64, id: u64, other: u64) {
     }
 }
 
+/// Calm weather, and a leader that is cut off from one node after the other while something happens to those that hold
+/// its lease: they restart, stop, sleep, are asked to take over, or lose what they sent for a while.
+fn siege(seed: u64) -> Cluster {
+    let e = [E, 10 * E][(seed % 2) as usize];
+    let mut template = CoreConfig::new(NodeId(1), GROUP, 0);
+    template.timing = Timing::from_election_timeout(ms(e));
+    template.lease_reads = true;
+    let drift_ppm = i64::from(template.timing.clock_drift_ppm);
+    let size = [3, 5][(seed / 2 % 2) as usize];
+    let mut cluster = Cluster::like(seed, size, Weather::fair(), template);
+    cluster.weather.straggle = (cluster.draw((0, 3)), 3 * e);
+    for round in 0..6 {
+        let Some(_) = cluster.run_until(10 * e, |cluster| cluster.leader().is_some()) else { continue };
+        let leader = cluster.leader().unwrap();
+        for id in cluster.ids() {
+            upset_clock(&mut cluster, id, drift_ppm);
+        }
+        cluster.propose(leader, format!("{round}"));
+        // The first to be cut off grow restless: they have promised nobody any more.
+        for other in followers(&cluster, leader) {
+            if cluster.chance(40) {
+                cluster.cut.insert((leader, other));
+                if cluster.chance(50) {
+                    cluster.cut.insert((other, leader));
+                }
+            }
+        }
+        let restless = cluster.draw((0, 4 * e));
+        cluster.run_for(restless);
+        // Now the others, who hold the lease.
+        for other in followers(&cluster, leader) {
+            if cluster.chance(80) {
+                cluster.cut.insert((leader, other));
+            }
+            let millis = cluster.draw((0, e / 2));
+            match cluster.draw((0, 5)) {
+                0 | 1 => cluster.crash_for(other, millis),
+                2 => cluster.pause_for(other, millis, cluster.now.as_nanos().is_multiple_of(2)),
+                3 => cluster.clock_jumped(other),
+                4 => drop(cluster.transfer(leader, Some(other))),
+                _ => {}
+            }
+        }
+        for _ in 0..10 {
+            let (at, pause) = (cluster.draw((1, size)), cluster.draw((0, e / 4)));
+            cluster.read_as(leader, Consistency::Lease);
+            cluster.propose(at, "x");
+            cluster.read_as(at, Consistency::Lease);
+            cluster.run_for(pause);
+        }
+        cluster.heal();
+    }
+    cluster.judge_liveness();
+    cluster
+}
+
+/// `TENURE_STORMS=5000` runs so many; `TENURE_SEED=7` that one.
+#[test]
+fn p05_p06_whoever_holds_a_lease_may_restart_or_sleep_and_no_two_leaders_read() {
+    let asked = |name| std::env::var(name).ok().and_then(|number: String| number.parse().ok());
+    if let Some(seed) = asked("TENURE_SEED") {
+        siege(seed);
+        return;
+    }
+    let sieges = asked("TENURE_STORMS").unwrap_or(100);
+    let toll = (0..sieges).map(siege).fold((0, 0), |(leaders, published), cluster| {
+        (leaders + cluster.leader_changes, published + cluster.answered.get("published").copied().unwrap_or(0) as u64)
+    });
+    println!("{toll:?}");
+    assert!(toll.0 > 4 * sieges && toll.1 > 20 * sieges, "{toll:?} leaders and reads under leases");
+}
+
 /// What a series of storms came to: a run that never gets there proves nothing about it.
 #[derive(Default, Debug)]
 struct Toll {
@@ -503,7 +575,7 @@ impl Toll {
 /// `TENURE_STORMS=5000` runs so many; `TENURE_SEED=7` that one.
 #[test]
 fn storm_of_everything_at_once_keeps_every_promise() {
-    let asked = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let asked = |name| std::env::var(name).ok().and_then(|number: String| number.parse().ok());
     if let Some(seed) = asked("TENURE_SEED") {
         storm(seed);
         return;

@@ -5,7 +5,6 @@ use super::apply::ApplyQueue;
 use super::clock::Clock;
 use super::lease::PublishedLease;
 use crate::core::Consistency;
-use crate::metrics::ReadCounters;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::types::Index;
 
@@ -18,19 +17,11 @@ pub(super) struct Annex {
     applied: Padded<AtomicU64>,
     /// The group runs: it has neither stopped nor been closed.
     open: AtomicBool,
-    counts: Padded<Counts>,
 }
 
 /// Has its cache lines for itself: what some threads write all the time, others only want to read.
 #[repr(align(128))]
 pub(super) struct Padded<T>(pub(super) T);
-
-#[derive(Default)]
-struct Counts {
-    lease: AtomicU64,
-    lease_waited: AtomicU64,
-    local: AtomicU64,
-}
 
 /// What a read must wait for, found without entering the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +40,6 @@ impl Annex {
             lease: Padded(PublishedLease::none()),
             applied: Padded(AtomicU64::new(applied.0)),
             open: AtomicBool::new(true),
-            counts: Padded(Counts::default()),
         }
     }
 
@@ -80,22 +70,5 @@ impl Annex {
             Consistency::Lease => self.lease.0.read_index(|| clock.now()).map(applied_or_not),
             _ => None,
         }
-    }
-
-    /// Counts a read that was answered by what was [`known`](Self::known).
-    pub(super) fn count(&self, consistency: Consistency, known: Known) {
-        let counts = &self.counts.0;
-        let counter = match (consistency, known) {
-            (Consistency::Local, _) => &counts.local,
-            (_, Known::Applied(_)) => &counts.lease,
-            (_, Known::Awaited(_)) => &counts.lease_waited,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn read_counters(&self) -> ReadCounters {
-        let Counts { lease, lease_waited, local } = &self.counts.0;
-        let [lease, lease_waited, local] = [lease, lease_waited, local].map(|counter| counter.load(Ordering::Relaxed));
-        ReadCounters { lease, lease_waited, local }
     }
 }

@@ -24,7 +24,7 @@ use super::{driver::ShardInput, timer};
 use crate::config::{CoreConfig, Limits, Timing};
 use crate::core::{Load, Restored, StartError};
 use crate::log::Entry;
-use crate::metrics::{ApplyCounters, NodeMetrics, ReadCounters};
+use crate::metrics::{ApplyCounters, NodeMetrics};
 use crate::quorum::Configuration;
 use crate::state_machine::StateMachine;
 use crate::sync::{Arc, Mutex};
@@ -188,10 +188,9 @@ impl Engine {
     }
 
     pub(super) fn metrics(&self) -> NodeMetrics {
-        let (mut apply, mut reads) = (ApplyCounters::default(), ReadCounters::default());
+        let mut apply = ApplyCounters::default();
         for annex in self.annexes.lock().iter() {
             apply += annex.queue.counters();
-            reads += annex.read_counters();
         }
         NodeMetrics {
             shard: self.entrance.look(|shard| shard.counters()),
@@ -199,7 +198,7 @@ impl Engine {
             entering: self.entrance.entering_counters(),
             log: self.persist.counters(),
             apply,
-            reads,
+            reads: self.entrance.reads.counters(),
             transport: self.transport.stats(),
         }
     }

@@ -295,7 +295,9 @@ fn p09_leaving_is_bounded() {
 
 /// Keeps what is logged at info and above: level and message.
 #[derive(Clone, Default)]
-struct Said(Arc<AssertUnwindSafe<Mutex<Vec<(slog::Level, String)>>>>);
+struct Said(Arc<AssertUnwindSafe<Mutex<Lines>>>);
+
+type Lines = Vec<(slog::Level, String)>;
 
 impl slog::Drain for Said {
     type Ok = ();

@@ -118,7 +118,7 @@ impl<O: Send + 'static> Group<O> {
     pub fn try_read(&self, consistency: Consistency) -> Option<Index> {
         match self.annex.known(consistency, &self.entrance.clock)? {
             known @ Known::Applied(index) => {
-                self.annex.count(consistency, known);
+                self.entrance.reads.count(consistency, known);
                 Some(index)
             }
             Known::Awaited(_) => None,
@@ -162,7 +162,7 @@ impl<O: Send + 'static> Group<O> {
 
     fn known(&self, consistency: Consistency) -> Option<Known> {
         let known = self.annex.known(consistency, &self.entrance.clock)?;
-        self.annex.count(consistency, known);
+        self.entrance.reads.count(consistency, known);
         Some(known)
     }
 

@@ -21,6 +21,7 @@ mod error;
 mod group;
 mod hosted;
 mod inbox;
+mod lanes;
 mod lease;
 mod load;
 mod node;

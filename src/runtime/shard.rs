@@ -23,6 +23,7 @@ use super::annex::Annex;
 use super::clock::{Clock, ClockGuard};
 use super::driver::{Committed, Effects, Leaderless, Shard, ShardInput};
 use super::inbox::{Inbox, NotTaken};
+use super::lanes::ReadLanes;
 use super::load::LoadQueue;
 use super::persist::Persist;
 use super::reply::{Answer, ReadReply};
@@ -46,6 +47,8 @@ pub(super) struct Entrance {
     held: Mutex<Held>,
     pub(super) alarm: Alarm,
     pub(super) clock: Clock,
+    /// Reads that did not come in here.
+    pub(super) reads: ReadLanes,
     logger: Logger,
     rounds: AtomicU64,
 }
@@ -113,7 +116,8 @@ impl Entrance {
         };
         let guard = ClockGuard::new(&clock);
         let held = Held { shard: Shard::new(), outbox, guard, inputs: Vec::new(), shut_down: false };
-        Self { inbox, held: Mutex::new(held), alarm: Alarm::default(), clock, logger, rounds: AtomicU64::new(0) }
+        let (held, alarm, reads, rounds) = (Mutex::new(held), Alarm::default(), ReadLanes::new(), AtomicU64::new(0));
+        Self { inbox, held, alarm, clock, reads, logger, rounds }
     }
 
     /// Brings proposals and reads in. Returns those that were not taken, unanswered.
