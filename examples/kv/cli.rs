@@ -158,7 +158,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) kills: u64,
     /// How often leadership is handed over in order after the kills: in turn by FAILOVER and by stopping the leader with
-    /// SIGTERM. Give it load enough (--count).
+    /// SIGTERM, as long as there is load (--count).
     #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1000))]
     pub(crate) handovers: u64,
     /// Bytes of a value.
