@@ -534,7 +534,7 @@ fn p05_p06_whoever_holds_a_lease_may_restart_or_sleep_and_no_two_leaders_read() 
         siege(seed);
         return;
     }
-    let sieges = asked("TENURE_STORMS").unwrap_or(100);
+    let sieges = asked("TENURE_STORMS").unwrap_or(64);
     let toll = (0..sieges).map(siege).fold((0, 0), |(leaders, published), cluster| {
         (leaders + cluster.leader_changes, published + cluster.answered.get("published").copied().unwrap_or(0) as u64)
     });

@@ -304,7 +304,7 @@ impl Node {
     ///
     /// Blocks until others lead these groups and whoever had proposed here has been answered, or for `timeout`, whichever
     /// is shorter. A transfer ends within an election timeout by itself; one that is still open when `timeout` is over is
-    /// reported as [`TransferError::TimedOut`] and goes on. Proposals are refused meanwhile.
+    /// reported as [`TransferError::Unfinished`] and goes on. Proposals are refused meanwhile.
     pub fn hand_over(&self, timeout: Duration) -> BTreeMap<GroupId, Result<NodeId, TransferError>> {
         self.engine.hand_over(timeout)
     }
