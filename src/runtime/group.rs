@@ -10,9 +10,7 @@ use super::error::{ProposalError, ReadError, TransferError};
 use super::inbox::NotTaken;
 use super::reply::{ReadReply, Reply, TransferReply};
 use super::shard::Entrance;
-use super::ticket::{
-    Outcome, ReadTicket, Ticket, TransferTicket, call_with_answer, call_with_outcome, call_with_successor,
-};
+use super::ticket::{Outcome, ReadTicket, Ticket, TransferTicket, call_with_answer, call_with_outcome};
 use crate::core::Consistency;
 use crate::sync::Arc;
 use crate::types::{GroupId, Index, NodeId};
@@ -144,7 +142,7 @@ impl<O: Send + 'static> Group<O> {
         target: Option<NodeId>,
         callback: impl FnOnce(Result<NodeId, TransferError>) + Send + 'static,
     ) {
-        self.hand_over(target, call_with_successor(callback));
+        self.hand_over(target, call_with_answer(callback));
     }
 
     /// What is known of the group; `None` once the node is shut down. Waits for the shard, but never for a disk or a

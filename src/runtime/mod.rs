@@ -44,5 +44,5 @@ pub use inbox::InboxLimits;
 pub use node::{Connect, Network, Node, NodeConfig};
 pub use node_error::{EngineError, GroupError, OpenError, ShutdownError, StoresError};
 pub use options::GroupOptions;
-pub use reply::{Answer, Proposer, ReadReply, Reader, Reply, TransferReply, Transferor};
+pub use reply::{Answer, Asker, AtShutDown, Owed, Proposer, ReadReply, Reply, TransferReply};
 pub use ticket::{Applied, Outcome, ReadTicket, Ticket, TransferTicket};

@@ -23,16 +23,10 @@ pub trait Proposer: Send + Sync + 'static {
     fn failed(self: Arc<Self>, error: ProposalError);
 }
 
-/// Somebody who asked for a read. Told exactly once, on whatever thread finds out; must not block.
-pub trait Reader: Send + Sync + 'static {
-    /// The state machine has applied everything up to this index, or why the read was not confirmed.
-    fn answered(self: Arc<Self>, result: Result<Index, ReadError>);
-}
-
-/// Somebody who asked for leadership to be handed over. Told exactly once, on whatever thread finds out; must not block.
-pub trait Transferor: Send + Sync + 'static {
-    /// Who was told to take over, or why this node was not relieved.
-    fn transferred(self: Arc<Self>, result: Result<NodeId, TransferError>);
+/// Somebody who asked for a read or a transfer. Told exactly once, on whatever thread finds out; must not block.
+pub trait Asker<T, E>: Send + Sync + 'static {
+    /// What became of it.
+    fn answered(self: Arc<Self>, result: Result<T, E>);
 }
 
 /// Owes a [`Proposer`] an answer.
@@ -71,59 +65,51 @@ impl Drop for Reply {
     }
 }
 
-/// Owes a [`Reader`] an answer.
-pub struct ReadReply(Option<Arc<dyn Reader>>);
+/// Owes an [`Asker`] an answer.
+pub struct Owed<T: 'static, E: AtShutDown>(Option<Arc<dyn Asker<T, E>>>);
 
-impl ReadReply {
-    /// The debt to `reader`.
+/// Owed to a reader: the state machine has applied everything up to this index.
+pub type ReadReply = Owed<Index, ReadError>;
+
+/// Owed to who asked for a transfer: this node was told to take over.
+pub type TransferReply = Owed<NodeId, TransferError>;
+
+/// An error with a word for what is left unanswered at the end.
+pub trait AtShutDown: 'static {
+    /// The node is shut down.
+    const SHUT_DOWN: Self;
+}
+
+impl AtShutDown for ReadError {
+    const SHUT_DOWN: Self = Self::ShutDown;
+}
+
+impl AtShutDown for TransferError {
+    const SHUT_DOWN: Self = Self::ShutDown;
+}
+
+impl<T, E: AtShutDown> Owed<T, E> {
+    /// The debt to `asker`.
     #[must_use]
-    pub fn new(reader: Arc<dyn Reader>) -> Self {
-        Self(Some(reader))
+    pub fn new(asker: Arc<dyn Asker<T, E>>) -> Self {
+        Self(Some(asker))
     }
 
     /// Pays it.
-    pub fn answered(mut self, result: Result<Index, ReadError>) {
+    pub fn answered(mut self, result: Result<T, E>) {
         self.answer(result);
     }
 
-    fn answer(&mut self, result: Result<Index, ReadError>) {
-        if let Some(reader) = self.0.take() {
-            guarded(|| reader.answered(result));
+    fn answer(&mut self, result: Result<T, E>) {
+        if let Some(asker) = self.0.take() {
+            guarded(|| asker.answered(result));
         }
     }
 }
 
-impl Drop for ReadReply {
+impl<T, E: AtShutDown> Drop for Owed<T, E> {
     fn drop(&mut self) {
-        self.answer(Err(ReadError::ShutDown));
-    }
-}
-
-/// Owes a [`Transferor`] an answer.
-pub struct TransferReply(Option<Arc<dyn Transferor>>);
-
-impl TransferReply {
-    /// The debt to `transferor`.
-    #[must_use]
-    pub fn new(transferor: Arc<dyn Transferor>) -> Self {
-        Self(Some(transferor))
-    }
-
-    /// Pays it.
-    pub fn answered(mut self, result: Result<NodeId, TransferError>) {
-        self.answer(result);
-    }
-
-    fn answer(&mut self, result: Result<NodeId, TransferError>) {
-        if let Some(transferor) = self.0.take() {
-            guarded(|| transferor.transferred(result));
-        }
-    }
-}
-
-impl Drop for TransferReply {
-    fn drop(&mut self) {
-        self.answer(Err(TransferError::ShutDown));
+        self.answer(Err(E::SHUT_DOWN));
     }
 }
 

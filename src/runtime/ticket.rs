@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::error::{Interruption, ProposalError, ReadError, TransferError};
-use super::reply::{Proposer, ReadReply, Reader, Reply, TransferReply, Transferor};
+use super::reply::{Asker, AtShutDown, Owed, Proposer, ReadReply, Reply, TransferReply};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::time::Duration;
 use crate::types::{EntryId, Index, NodeId};
@@ -246,14 +246,8 @@ impl<O: Send + 'static> Proposer for Slot<Outcome<O>> {
     }
 }
 
-impl Reader for Slot<Result<Index, ReadError>> {
-    fn answered(self: Arc<Self>, result: Result<Index, ReadError>) {
-        self.fill(result);
-    }
-}
-
-impl Transferor for Slot<Result<NodeId, TransferError>> {
-    fn transferred(self: Arc<Self>, result: Result<NodeId, TransferError>) {
+impl<T: Send + 'static, E: Send + 'static> Asker<T, E> for Slot<Result<T, E>> {
+    fn answered(self: Arc<Self>, result: Result<T, E>) {
         self.fill(result);
     }
 }
@@ -282,16 +276,11 @@ pub(super) fn call_with_outcome<O: Send + 'static>(callback: impl FnOnce(Outcome
     Reply::new(Callback::new(callback))
 }
 
-/// The reply that calls `callback` with a read's answer.
-pub(super) fn call_with_answer(callback: impl FnOnce(Result<Index, ReadError>) + Send + 'static) -> ReadReply {
-    ReadReply::new(Callback::new(callback))
-}
-
-/// The reply that calls `callback` with what became of a transfer.
-pub(super) fn call_with_successor(
-    callback: impl FnOnce(Result<NodeId, TransferError>) + Send + 'static,
-) -> TransferReply {
-    TransferReply::new(Callback::new(callback))
+/// What is owed to `callback`: the answer to a read or a transfer.
+pub(super) fn call_with_answer<T: 'static, E: AtShutDown>(
+    callback: impl FnOnce(Result<T, E>) + Send + 'static,
+) -> Owed<T, E> {
+    Owed::new(Callback::new(callback))
 }
 
 impl<F, O: Send + 'static> Proposer for Callback<F, Outcome<O>>
@@ -307,20 +296,11 @@ where
     }
 }
 
-impl<F> Reader for Callback<F, Result<Index, ReadError>>
+impl<F, T: 'static, E: 'static> Asker<T, E> for Callback<F, Result<T, E>>
 where
-    F: FnOnce(Result<Index, ReadError>) + Send + 'static,
+    F: FnOnce(Result<T, E>) + Send + 'static,
 {
-    fn answered(self: Arc<Self>, result: Result<Index, ReadError>) {
-        self.call(result);
-    }
-}
-
-impl<F> Transferor for Callback<F, Result<NodeId, TransferError>>
-where
-    F: FnOnce(Result<NodeId, TransferError>) + Send + 'static,
-{
-    fn transferred(self: Arc<Self>, result: Result<NodeId, TransferError>) {
+    fn answered(self: Arc<Self>, result: Result<T, E>) {
         self.call(result);
     }
 }
@@ -400,7 +380,7 @@ mod tests {
         drop(ticket);
         reply.applied(ID, 1_u8);
         call_with_outcome::<u8>(|_| panic!("in the caller's code")).applied(ID, 1_u8);
-        call_with_answer(|_| panic!("in the caller's code")).answered(Ok(Index(1)));
+        call_with_answer::<Index, ReadError>(|_| panic!("in the caller's code")).answered(Ok(Index(1)));
     }
 
     #[test]

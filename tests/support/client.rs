@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::{Arc, Mutex};
 
-use tenure::runtime::{Consistency, ProposalError, Proposer, ReadError, Reader, TransferError, Transferor};
+use tenure::runtime::{Asker, Consistency, ProposalError, Proposer, ReadError, TransferError};
 use tenure::time::{Duration, Instant};
 use tenure::types::{EntryId, Index, NodeId};
 
@@ -46,7 +46,7 @@ pub(super) struct ReadSlip {
     pub(super) told: Mutex<Option<Result<Index, ReadError>>>,
 }
 
-impl Reader for ReadSlip {
+impl Asker<Index, ReadError> for ReadSlip {
     fn answered(self: Arc<Self>, result: Result<Index, ReadError>) {
         *self.told.lock().unwrap() = Some(result);
     }
@@ -57,8 +57,8 @@ pub(super) struct TransferSlip {
     pub(super) told: Mutex<Option<Result<NodeId, TransferError>>>,
 }
 
-impl Transferor for TransferSlip {
-    fn transferred(self: Arc<Self>, result: Result<NodeId, TransferError>) {
+impl Asker<NodeId, TransferError> for TransferSlip {
+    fn answered(self: Arc<Self>, result: Result<NodeId, TransferError>) {
         *self.told.lock().unwrap() = Some(result);
     }
 }
