@@ -167,6 +167,26 @@ fn p09_who_abdicated_gets_no_new_promise() {
     assert_eq!(append_outcomes(&again)[0].1, E as u32, "its successor does");
 }
 
+/// Two answers wait in one buffer, the farewell came between them: the second must not stretch the promise of the first.
+#[test]
+fn p09_an_answer_without_a_promise_does_not_join_one_with_it() {
+    let mut lone = Lone::of(3);
+    lone.heartbeat_from(2, 1);
+    let mut out = Output::new();
+    let body = |stamp| {
+        let slice = LogSlice::new(FOUNDED, vec![]).unwrap();
+        let (round, commit, stamp) = (RoundId(5), Index(0), lone.now + ms(stamp));
+        Body::AppendEntries(AppendEntries { stamp, round, commit, rank: None, fresh: None, slice })
+    };
+    let farewell = Body::Abdicate(tenure::message::Abdicate { successor: Some(NodeId(3)) });
+    for body in [body(1), farewell, body(900)] {
+        let message = Message { group: GROUP, from: NodeId(2), to: NodeId(1), term: Term(1), body };
+        lone.core.step(lone.now, Input::Received(message), &mut out);
+    }
+    let promises: Vec<_> = append_outcomes(&out.messages).into_iter().map(|(_, promise_ms)| promise_ms).collect();
+    assert_eq!(promises, [E as u32, 0]);
+}
+
 /// Heeded once: a second copy does not end the round that the first led to.
 #[test]
 fn p09_a_doubled_farewell_is_heeded_once() {

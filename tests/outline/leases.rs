@@ -371,6 +371,20 @@ fn a_follower_reads_alone_within_its_bound_on_staleness() {
     assert_eq!(lone.reads.len(), 1, "too old: the leader is asked");
 }
 
+/// What is known to be committed and is not here may be long in coming: the leader is asked.
+#[test]
+fn a_follower_that_lags_does_not_answer_alone() {
+    let mut lone = Lone::of(3);
+    let first = lone.heartbeat_from(2, 1);
+    let Body::AppendResponse(answer) = &first[0].body else { panic!("{first:?}") };
+    let slice = LogSlice::new(FOUNDED, vec![]).unwrap();
+    let (stamp, fresh) = (lone.now, Some(answer.sent));
+    let append = AppendEntries { stamp, round: RoundId(5), commit: Index(500), rank: None, fresh, slice };
+    lone.receive(2, 1, Body::AppendEntries(append));
+    assert_eq!(questions(&lone.read_as(1, Consistency::Follower(ms(60 * E)))).len(), 1);
+    assert!(lone.reads.is_empty());
+}
+
 /// An echo of an earlier run of this node means nothing: its clock may have begun elsewhere.
 #[test]
 fn an_echo_from_before_a_restart_is_not_fresh() {

@@ -70,6 +70,24 @@ fn a_ranked_follower_waits_for_its_turn() {
     }
 }
 
+/// What a leader was told by the one before it is of no use once it leads no more.
+#[test]
+fn a_leader_forgets_its_own_place() {
+    let mut waits = std::collections::BTreeSet::new();
+    for seed in 0..8 {
+        let mut lone = Lone::start(config(|config| config.seed = seed), Disk::founded(voters(3)));
+        ranked(&mut lone, 0);
+        let sent = lone.elect();
+        let (term, append) = appends_to(3, &sent).remove(0);
+        // Nobody else has answered yet: the newer term ends its leadership.
+        let old = answer_to(term, &append, AppendOutcome::OldTerm, |answer| answer.promise_ms = 0);
+        lone.receive(3, term.0 + 5, Body::AppendResponse(old));
+        assert_eq!(lone.role(), RoleKind::Follower);
+        waits.insert(lone.deadline().since(lone.now).as_millis() / 100);
+    }
+    assert!(waits.len() > 2, "anywhere between one and two timeouts: {waits:?}");
+}
+
 #[test]
 fn a_place_far_behind_is_no_reason_to_wait_for_ever() {
     let mut lone = Lone::of(3);
