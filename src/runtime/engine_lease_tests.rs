@@ -263,6 +263,19 @@ fn p09_a_node_that_leaves_hands_over_everything() {
     }
 }
 
+/// `p09`: who has less time than an election timeout, and nobody to hand over to, still has time for its threads.
+#[test]
+fn p09_leaving_in_a_hurry_leaves_time_for_the_threads() {
+    let network = ChannelNetwork::new();
+    let nodes = three(&network, |id| leased(id, 2000));
+    let leads = leader(&nodes);
+    network.isolate(NodeId(leads as u64 + 1));
+    nodes[leads].0.leave(Duration::from_millis(1500)).unwrap();
+    for (engine, _) in nodes {
+        engine.shutdown(LONG).unwrap();
+    }
+}
+
 /// `p09`: leaving is bounded: without anybody to hand over to, or with a state machine that blocks, it takes an election
 /// timeout or what it was given, whichever is less.
 #[test]

@@ -307,15 +307,15 @@ impl Hosted {
     fn role_changed(&mut self, role: RoleKind, term: Term, leader: Option<NodeId>, effects: &mut impl Effects) -> u64 {
         let stood = matches!(self.role, RoleKind::PreCandidate | RoleKind::Candidate);
         self.role = role;
+        let core = self.core.status();
         // A group that has stopped here does not wait for a leader.
-        let waits = leader.is_none() && self.core.status().stopped.is_none();
+        let waits = leader.is_none() && core.stopped.is_none();
         self.leaderless = waits.then(|| self.leaderless.take().unwrap_or_default());
         if let Some(silence) = &mut self.leaderless {
             silence.round_lost |= stood && role == RoleKind::Follower;
         }
         let leads = self.leads();
-        let committed = self.core.status().commit;
-        let over = |id: EntryId| id.index > committed && (id.term < term || (id.term == term && !leads));
+        let over = |id: EntryId| id.index > core.commit && (id.term < term || (id.term == term && !leads));
         self.interrupt(Interruption::LeadershipLost { leader }, effects, over)
     }
 
