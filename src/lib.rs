@@ -31,6 +31,7 @@
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
 //! | `node` | yes | everything but the core: log, transport, runtime |
+//! | `sim` | no | `sim`: clusters in virtual time, to test the engine and state machines on it |
 
 // The example in the README is compiled with the documentation's tests.
 #![cfg_attr(all(doctest, feature = "node"), doc = include_str!("../README.md"))]
@@ -48,6 +49,8 @@ pub mod types;
 pub mod metrics;
 #[cfg(feature = "node")]
 pub mod runtime;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(feature = "node")]
 mod sync;
 #[cfg(feature = "node")]

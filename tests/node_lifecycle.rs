@@ -3,11 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod node_support;
-#[path = "support/simfs.rs"]
-mod simfs;
 
 use node_support::{Cluster, GROUP, Journal, LONG, Recorder, cluster_id, wait};
-use simfs::SimFs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -81,8 +78,10 @@ fn groups_are_created_once_and_opened_once() {
 }
 
 /// Every file of a node is on its file system, also what it remembers of its peers.
+#[cfg(feature = "sim")]
 #[test]
 fn a_node_on_a_simulated_disk_touches_no_other() {
+    use tenure::sim::disk::SimFs;
     let dir = std::path::Path::new("/simulated/node");
     let disks = [SimFs::new(), SimFs::new()];
     let nodes = [1, 2].map(|id| {

@@ -3,12 +3,12 @@
 #![cfg(feature = "node")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program, its helpers included")]
 
+#[path = "support/fates.rs"]
+mod fates;
 #[path = "support/wal_fixture.rs"]
 mod fixture;
 #[path = "support/wal_model.rs"]
 mod model;
-#[path = "support/simfs.rs"]
-mod simfs;
 
 use bytes::Bytes;
 use quickcheck::quickcheck;
@@ -16,9 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fates::Rng;
 use fixture::{command, entry, hard_state, identity, small_config, write};
 use model::Model;
-use simfs::Rng;
 use tenure::log::{EntryKind, Write};
 use tenure::types::{EntryId, GroupId, Index};
 use tenure::wal::{self, Damage, Inconsistency, RealFs, Recovered, Wal, WalConfig, WalError};

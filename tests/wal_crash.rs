@@ -3,24 +3,25 @@
 //! The oracle: what is recovered equals the log after some whole number of writes, at least those that had been synced
 //! and at most those that had been begun; a second recovery gives the same; and the log can be written on.
 
-#![cfg(feature = "node")]
+#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program, its helpers included")]
 
+#[path = "support/fates.rs"]
+mod fates;
 #[path = "support/wal_fixture.rs"]
 mod fixture;
 #[path = "support/wal_model.rs"]
 mod model;
-#[path = "support/simfs.rs"]
-mod simfs;
 
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use fates::{AllFates, Rng};
 use fixture::{entry, hard_state, identity, small_config, write};
 use model::{Model, reopen};
-use simfs::{AllFates, Fault, Rng, SimFs};
 use tenure::log::{EntryKind, Write};
+use tenure::sim::disk::{Fault, SimFs};
 use tenure::types::{GroupId, Index};
 use tenure::wal::{self, Wal, WalError};
 

@@ -3,27 +3,28 @@
 //! The log is built on a simulated disk, changed, and opened. It must say what is wrong and where; it must never panic
 //! and never silently return less than what was proved durable.
 
-#![cfg(feature = "node")]
+#![cfg(feature = "sim")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program, its helpers included")]
 
+#[path = "support/fates.rs"]
+mod fates;
 #[path = "support/wal_fixture.rs"]
 mod fixture;
 #[path = "support/wal_bytes.rs"]
 mod format;
 #[path = "support/wal_model.rs"]
 mod model;
-#[path = "support/simfs.rs"]
-mod simfs;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fates::Rng;
 use fixture::{hard_state, identity, small_config, write};
 use format::{HEADER, batches, reseal, segment};
 use model::{Model, reopen};
 use quickcheck::quickcheck;
-use simfs::{Rng, SimFs};
 use tenure::log::Write;
+use tenure::sim::disk::SimFs;
 use tenure::types::{EntryId, GroupId, Index, StoreId};
 use tenure::wal::{self, Damage, Identity, Inconsistency, Proof, Wal, WalError};
 

@@ -6,12 +6,12 @@
 #![cfg(feature = "node")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program, its helpers included")]
 
+#[path = "support/fates.rs"]
+mod fates;
 #[path = "support/wal_fixture.rs"]
 mod fixture;
 #[path = "support/wal_model.rs"]
 mod model;
-#[path = "support/simfs.rs"]
-mod simfs;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

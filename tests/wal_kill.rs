@@ -3,10 +3,10 @@
 #![cfg(feature = "node")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program, its helpers included")]
 
+#[path = "support/fates.rs"]
+mod fates;
 #[path = "support/wal_fixture.rs"]
 mod fixture;
-#[path = "support/simfs.rs"]
-mod simfs;
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fates::Rng;
 use fixture::{command, hard_state, identity, write};
-use simfs::Rng;
 use tenure::log::Write;
 use tenure::types::{EntryId, GroupId, Index};
 use tenure::wal::{self, RealFs, Wal, WalConfig};

@@ -12,8 +12,8 @@ use tenure::log::{Entry, EntryKind, HardState, Write};
 use tenure::types::{GroupId, Index};
 use tenure::wal::{Fs, Recovered, Wal, WalError};
 
+use crate::fates::Rng;
 use crate::fixture::{command, entry, hard_state, small_config};
-use crate::simfs::Rng;
 
 /// Every group's hard state and entries.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -89,19 +89,8 @@ impl Model {
 }
 
 /// Opens a log and reads all of it.
-pub(crate) fn reopen(fs: &dyn CloneFs, dir: &Path) -> Result<(Wal, Recovered, Model), WalError> {
-    let (wal, recovered) = Wal::open(fs.shared(), dir, small_config())?;
+pub(crate) fn reopen(fs: &(impl Fs + Clone), dir: &Path) -> Result<(Wal, Recovered, Model), WalError> {
+    let (wal, recovered) = Wal::open(Arc::new(fs.clone()), dir, small_config())?;
     let model = Model::of(&wal, &recovered)?;
     Ok((wal, recovered, model))
-}
-
-/// A file system that can be shared again.
-pub(crate) trait CloneFs {
-    fn shared(&self) -> Arc<dyn Fs>;
-}
-
-impl CloneFs for crate::simfs::SimFs {
-    fn shared(&self) -> Arc<dyn Fs> {
-        Arc::new(self.clone())
-    }
 }

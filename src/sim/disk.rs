@@ -1,4 +1,4 @@
-//! A simulated disk that can lose power.
+//! A disk that can lose power, for everything that writes through [`Fs`].
 //!
 //! What is written but not synced is pending, sector by sector (512 B), and so are the entries of directories. A crash
 //! asks for the fate of each pending thing alone: any subset may survive, in any order. A sector is written whole or
@@ -6,21 +6,18 @@
 //!
 //! Every call is counted; one of them can be made to fail, before or after it took effect.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
 
-use tenure::wal::{File, Fs, Lock};
+use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::wal::{File, Fs, Lock};
 
 const SECTOR: usize = 512;
 
 /// The disk. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct SimFs {
+pub struct SimFs {
     disk: Arc<Mutex<Disk>>,
 }
 
@@ -52,35 +49,39 @@ enum NameChange {
 
 /// One call that fails.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fault {
+pub struct Fault {
     /// Which call, counted from 0.
-    pub(crate) call: u64,
+    pub call: u64,
     /// Whether it takes effect all the same. A failed sync makes nothing durable either way; what it leaves behind is
     /// still dirty, or, if this is false, counted as clean: still to be read, and never written again by itself.
-    pub(crate) takes_effect: bool,
-    pub(crate) kind: io::ErrorKind,
+    pub takes_effect: bool,
+    /// What the call says.
+    pub kind: io::ErrorKind,
 }
 
 impl SimFs {
-    pub(crate) fn new() -> Self {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> Self {
         Self::default()
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().unwrap()
+        self.disk.lock()
     }
 
     /// How many calls there were.
-    pub(crate) fn calls(&self) -> u64 {
+    pub fn calls(&self) -> u64 {
         self.disk().calls
     }
 
-    pub(crate) fn inject(&self, fault: Fault) {
+    /// Makes one call fail.
+    pub fn inject(&self, fault: Fault) {
         self.disk().fault = Some(fault);
     }
 
     /// The disk as a power cut leaves it. `fate(n)` picks one of `n` ways for each pending thing.
-    pub(crate) fn crash(&self, mut fate: impl FnMut(usize) -> usize) -> Self {
+    pub fn crash(&self, mut fate: impl FnMut(usize) -> usize) -> Self {
         let mut disk = self.disk().clone();
         let mut names = disk.durable_names.clone();
         for change in disk.pending_names.iter().filter(|_| fate(2) == 1) {
@@ -102,35 +103,39 @@ impl SimFs {
     }
 
     /// An independent copy as if everything had been synced; the owner of its locks is gone.
-    pub(crate) fn copy(&self) -> Self {
+    pub fn copy(&self) -> Self {
         self.crash(|ways| if ways == 2 { 1 } else { ways - 2 })
     }
 
-    pub(crate) fn names(&self) -> Vec<PathBuf> {
+    /// The files on it.
+    #[must_use]
+    pub fn names(&self) -> Vec<PathBuf> {
         self.disk().names.keys().cloned().collect()
     }
 
-    pub(crate) fn content(&self, path: &Path) -> Vec<u8> {
+    /// What is in a file, synced or not; empty if there is none.
+    #[must_use]
+    pub fn content(&self, path: &Path) -> Vec<u8> {
         let disk = self.disk();
-        disk.inodes[disk.names[path]].content.clone()
+        disk.names.get(path).map(|inode| disk.inodes[*inode].content.clone()).unwrap_or_default()
     }
 
     /// Replaces a file's content, durably.
-    pub(crate) fn set_content(&self, path: &Path, content: Vec<u8>) {
+    pub fn set_content(&self, path: &Path, content: Vec<u8>) {
         let mut disk = self.disk();
         let inode = disk.names[path];
         disk.inodes[inode] = Inode { durable: content.clone(), content, pending: BTreeMap::new() };
     }
 
     /// Changes a file's content, durably.
-    pub(crate) fn alter(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    pub fn alter(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut content = self.content(path);
         change(&mut content);
         self.set_content(path, content);
     }
 
     /// Removes a file, durably.
-    pub(crate) fn forget(&self, path: &Path) {
+    pub fn forget(&self, path: &Path) {
         let mut disk = self.disk();
         disk.names.remove(path);
         disk.durable_names.remove(path);
@@ -217,7 +222,9 @@ impl Inode {
     /// Only what is pending reaches the disk: what is counted as clean is not looked at.
     fn sync(&mut self) {
         for (sector, mut versions) in std::mem::take(&mut self.pending) {
-            self.keep(sector, &versions.pop().unwrap());
+            if let Some(newest) = versions.pop() {
+                self.keep(sector, &newest);
+            }
         }
     }
 
@@ -257,7 +264,7 @@ impl Fs for SimFs {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.call(|disk| {
             let inside = disk.names.keys().filter(|path| path.parent() == Some(dir));
-            Ok(inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
+            Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
         })
     }
 
@@ -350,57 +357,5 @@ impl File for SimFile {
 
     fn length(&self) -> io::Result<u64> {
         self.fs.call(|disk| Ok(disk.inodes[self.inode].content.len() as u64))
-    }
-}
-
-/// Walks through every combination of fates, like an odometer.
-#[derive(Default)]
-pub(crate) struct AllFates {
-    digits: Vec<(usize, usize)>,
-    at: usize,
-}
-
-impl AllFates {
-    pub(crate) fn pick(&mut self, ways: usize) -> usize {
-        if self.at == self.digits.len() {
-            self.digits.push((0, ways));
-        }
-        self.at += 1;
-        self.digits[self.at - 1].0
-    }
-
-    /// Goes on to the next combination; `false` once all have been seen.
-    pub(crate) fn advance(&mut self) -> bool {
-        self.at = 0;
-        while let Some((digit, ways)) = self.digits.last_mut() {
-            *digit += 1;
-            if *digit < *ways {
-                return true;
-            }
-            self.digits.pop();
-        }
-        false
-    }
-}
-
-/// A small seeded generator (SplitMix64).
-#[derive(Clone)]
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn pick(&mut self, ways: usize) -> usize {
-        self.below(ways as u64) as usize
     }
 }
