@@ -166,6 +166,26 @@ pub struct CoreStatus {
     pub counters: Counters,
 }
 
+/// The part of a [`CoreStatus`] that is cheap to look at after every step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pulse {
+    /// Its role.
+    pub role: RoleKind,
+    /// Its term.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<NodeId>,
+    /// The last entry of its log.
+    pub last: EntryId,
+    /// The last index durable here.
+    pub durable: Index,
+    /// The commit index it knows.
+    pub commit: Index,
+    /// The last index applied here.
+    pub applied: Index,
+}
+
 /// One node's part in one group.
 ///
 /// What must outlive roles is here: term, vote, log, configurations, the promise not to vote, commit and applied. What
@@ -346,6 +366,14 @@ impl Core {
             stopped: self.stopped,
             counters: Counters { held_dropped: self.disk.held_dropped(), ..self.counters },
         }
+    }
+
+    /// What changes most often, without the cost of a whole [`status`](Self::status).
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        let (role, term, vote) = (self.role.kind(), self.hard_state.term, self.hard_state.vote);
+        let (durable, commit, applied) = (self.disk.durable(), self.commit, self.apply.applied);
+        Pulse { role, term, vote, last: self.log.last(), durable, commit, applied }
     }
 
     /// Its configuration, as given.

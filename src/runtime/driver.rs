@@ -15,7 +15,7 @@ use super::error::{Interruption, ProposalError, ReadError, TransferError};
 use super::hosted::Hosted;
 use super::reply::{Answer, ReadReply, Reply, TransferReply};
 use crate::config::CoreConfig;
-use crate::core::{Consistency, Event, Input, Lease, Load, NoLeader, Restored, StartError};
+use crate::core::{Consistency, Core, Event, Input, Lease, Load, NoLeader, Restored, StartError};
 use crate::log::{Entry, Write};
 use crate::message::Message;
 use crate::time::{Duration, Instant};
@@ -307,6 +307,12 @@ impl Shard {
     #[must_use]
     pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
         self.groups.get(&group).map(Hosted::status)
+    }
+
+    /// A group's core, to look at; `None` if it is not open.
+    #[must_use]
+    pub fn core(&self, group: GroupId) -> Option<&Core> {
+        self.groups.get(&group).map(Hosted::core)
     }
 
     /// What was done so far.

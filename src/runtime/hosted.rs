@@ -144,6 +144,10 @@ impl Hosted {
         self.core.next_deadline()
     }
 
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
     pub(super) fn leads(&self) -> bool {
         self.role == RoleKind::Leader
     }

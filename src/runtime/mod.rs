@@ -12,6 +12,7 @@
 
 mod annex;
 mod apply;
+pub(crate) mod batch;
 mod clock;
 mod departure;
 pub mod driver;
@@ -24,7 +25,7 @@ mod inbox;
 mod lanes;
 mod lease;
 mod load;
-mod node;
+pub(crate) mod node;
 mod node_error;
 mod options;
 mod persist;

@@ -416,7 +416,7 @@ fn connect(
 }
 
 /// What the core starts from; how far the state machine is, the engine asks it.
-fn restored(group: GroupId, recovered: &RecoveredGroup) -> Result<Restored, GroupError> {
+pub(crate) fn restored(group: GroupId, recovered: &RecoveredGroup) -> Result<Restored, GroupError> {
     let decode = |(index, bytes): &(Index, bytes::Bytes)| match Configuration::decode(bytes) {
         Ok(configuration) => Ok((*index, configuration)),
         Err(error) => Err(GroupError::Configuration { group, index: *index, error }),

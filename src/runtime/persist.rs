@@ -12,6 +12,7 @@ use std::fmt::Display;
 use std::mem;
 use std::time::Instant as Stopwatch;
 
+use super::batch::{FOUNDING, batch_len, newest, payload_bytes, split_long};
 use super::driver::ShardInput;
 use super::queue::{Queue, Taken};
 use super::shard::Entrance;
@@ -19,16 +20,10 @@ use crate::log::Write;
 use crate::metrics::LogCounters;
 use crate::sync::{Arc, Mutex, channel};
 use crate::time::Duration;
-use crate::types::{GroupId, WriteSeq};
+use crate::types::GroupId;
 
 /// How long nothing must come before the log is noted to be durable (storage: "Floor, when idle 20 ms").
 const IDLE: Duration = Duration::from_millis(20);
-
-/// Bytes counted for an entry beside its payload.
-const ENTRY_OVERHEAD: usize = 64;
-
-/// The number of the write that founds a group: the one before the first of its core.
-pub(super) const FOUNDING: WriteSeq = WriteSeq(0);
 
 /// Where batches go.
 pub(super) trait Device: Send {
@@ -147,16 +142,12 @@ impl<D: Device> PersistThread<D> {
         Ok(())
     }
 
-    /// One `Durable` per group: the newest stands for all before it (bug `c19`).
+    /// One `Durable` per group.
     fn report_durable(&self, batch: &[(GroupId, Write)]) {
-        let mut newest = BTreeMap::new();
-        for (group, write) in batch {
-            if write.seq == FOUNDING {
-                self.shared.tell_founder(*group, true);
-            } else {
-                newest.insert(*group, write.seq);
-            }
+        for (group, _) in batch.iter().filter(|(_, write)| write.seq == FOUNDING) {
+            self.shared.tell_founder(*group, true);
         }
+        let newest = newest(batch);
         if !newest.is_empty() {
             let inputs = newest.into_iter().map(|(group, seq)| ShardInput::Durable { group, seq });
             self.entrance.complete(inputs);
@@ -185,84 +176,5 @@ impl<D: Device> PersistThread<D> {
             let _ = founder.try_send(false);
         }
         self.entrance.complete([ShardInput::LogFailed]);
-    }
-}
-
-/// Cuts writes that are longer than a batch into several: the core merges what it wants written between two flushes, and
-/// the log takes no single write longer than a segment.
-///
-/// A crash between the parts leaves the first entries of a longer append, as if the rest had never arrived. Only the
-/// last part carries the write's number; the others repeat the one before, which is durable by then.
-fn split_long(writes: &mut Vec<(GroupId, Write)>, max_bytes: usize) {
-    if writes.iter().all(|(_, write)| batch_bytes(write) <= max_bytes) {
-        return;
-    }
-    for (group, mut write) in mem::take(writes) {
-        while batch_bytes(&write) > max_bytes && write.entries.len() > 1 {
-            let mut bytes = 0;
-            let fitting = write.entries.iter().take_while(|entry| {
-                bytes += entry.payload.len() + ENTRY_OVERHEAD;
-                bytes <= max_bytes
-            });
-            let rest = write.entries.split_off(fitting.count().max(1));
-            let rest = Write { seq: write.seq, entries: rest, ..Write::default() };
-            let before = WriteSeq(write.seq.0.saturating_sub(1));
-            writes.push((group, Write { seq: before, ..mem::replace(&mut write, rest) }));
-        }
-        writes.push((group, write));
-    }
-}
-
-/// How many of `writes`, one at least, fit into `max_bytes`.
-fn batch_len(writes: &[(GroupId, Write)], max_bytes: usize) -> usize {
-    let mut bytes = 0;
-    let fitting = writes.iter().take_while(|(_, write)| {
-        bytes += batch_bytes(write);
-        bytes <= max_bytes
-    });
-    fitting.count().max(1)
-}
-
-/// About what a write takes on disk, rather more than less.
-fn batch_bytes(write: &Write) -> usize {
-    payload_bytes(write) + ENTRY_OVERHEAD * (write.entries.len() + 1)
-}
-
-fn payload_bytes(write: &Write) -> usize {
-    write.entries.iter().map(|entry| entry.payload.len()).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::{Entry, EntryKind, HardState};
-    use crate::types::{EntryId, Index};
-    use bytes::Bytes;
-    use quickcheck::quickcheck;
-
-    fn write(lengths: &[u16]) -> Write {
-        let entry = |(nth, bytes): (usize, &u16)| Entry {
-            id: EntryId::new(nth as u64 + 1, 1),
-            kind: EntryKind::Command,
-            payload: Bytes::from(vec![0; usize::from(*bytes)]),
-        };
-        let entries = lengths.iter().enumerate().map(entry).collect();
-        let (hard_state, truncate_from) = (Some(HardState::default()), Some(Index(1)));
-        Write { seq: WriteSeq(7), hard_state, truncate_from, entries }
-    }
-
-    quickcheck! {
-        /// Nothing is lost or reordered, every part fits or is a single entry, the number comes last and only once.
-        fn long_writes_are_cut_into_parts_that_fit(lengths: Vec<u16>, max_bytes: u16) -> bool {
-            let (whole, max_bytes) = (write(&lengths), usize::from(max_bytes));
-            let mut parts = vec![(GroupId(1), whole.clone())];
-            split_long(&mut parts, max_bytes);
-            let entries: Vec<_> = parts.iter().flat_map(|(_, part)| part.entries.clone()).collect();
-            let fit = parts.iter().all(|(_, part)| batch_bytes(part) <= max_bytes + ENTRY_OVERHEAD || part.entries.len() <= 1);
-            let numbers_end = parts.iter().rev().map(|(_, part)| part.seq.0).eq([7].into_iter().chain(std::iter::repeat_n(6, parts.len() - 1)));
-            let head = parts[0].1.hard_state.is_some() && parts[0].1.truncate_from.is_some();
-            let only_head = parts[1..].iter().all(|(_, part)| part.hard_state.is_none() && part.truncate_from.is_none());
-            entries == whole.entries && fit && numbers_end && head && only_head
-        }
     }
 }

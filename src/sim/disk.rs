@@ -2,7 +2,7 @@
 //!
 //! What is written but not synced is pending, sector by sector (512 B), and so are the entries of directories. A crash
 //! asks for the fate of each pending thing alone: any subset may survive, in any order. A sector is written whole or
-//! not at all, unless nothing in it was ever synced: then it may also hold garbage.
+//! not at all, unless nothing was ever synced where it changes: there it may also hold garbage.
 //!
 //! Every call is counted; one of them can be made to fail, before or after it took effect.
 
@@ -78,6 +78,17 @@ impl SimFs {
     /// Makes one call fail.
     pub fn inject(&self, fault: Fault) {
         self.disk().fault = Some(fault);
+    }
+
+    /// Whether a call is still to fail.
+    #[must_use]
+    pub fn has_fault(&self) -> bool {
+        self.disk().fault.is_some()
+    }
+
+    /// Nothing fails any more.
+    pub fn clear_fault(&self) {
+        self.disk().fault = None;
     }
 
     /// The disk as a power cut leaves it. `fate(n)` picks one of `n` ways for each pending thing.
@@ -242,18 +253,29 @@ impl Inode {
         for (sector, versions) in pending {
             let start = sector * SECTOR;
             let synced = self.durable.get(start..self.durable.len().min(start + SECTOR)).unwrap_or_default();
-            let never_synced = synced.iter().all(|byte| *byte == 0);
             // The way before the last is the newest version, see `copy`.
             let survivor = match fate(versions.len() + 2) {
                 0 => continue,
                 way if way <= versions.len() => versions[way - 1].clone(),
-                _ if never_synced => versions[0].iter().map(|byte| byte.wrapping_mul(31) ^ 0xa5).collect(),
-                _ => continue,
+                _ => match garbled(synced, &versions[0]) {
+                    Some(garbage) => garbage,
+                    None => continue,
+                },
             };
             self.keep(sector, &survivor);
         }
         self.content.clone_from(&self.durable);
     }
+}
+
+/// A sector of which only noise was written, where nothing had been written before; `None` if something had.
+fn garbled(synced: &[u8], version: &[u8]) -> Option<Vec<u8>> {
+    let before = |at: usize| synced.get(at).copied().unwrap_or(0);
+    let first = (0..version.len()).find(|at| version[*at] != before(*at))?;
+    let last = (first..version.len()).rfind(|at| version[*at] != before(*at))?;
+    let untouched = (first..=last).all(|at| before(at) == 0);
+    let noise = |at: usize| if (first..=last).contains(&at) { version[at].wrapping_mul(31) ^ 0xa5 } else { before(at) };
+    untouched.then(|| (0..version.len()).map(noise).collect())
 }
 
 impl Fs for SimFs {
@@ -309,7 +331,12 @@ impl Fs for SimFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        let taken = self.call(|disk| Ok(disk.locks.insert(path.to_path_buf())))?;
+        let taken = self.call(|disk| Ok(disk.locks.insert(path.to_path_buf())));
+        if taken.is_err() {
+            // The file that was locked is closed again.
+            self.disk().locks.remove(path);
+        }
+        let taken = taken?;
         let lock = || Box::new(SimLock { fs: self.clone(), path: path.to_path_buf() }) as Box<dyn Lock>;
         Ok(taken.then(lock))
     }

@@ -1,0 +1,271 @@
+//! What can be done to a world.
+
+use std::path::Path;
+
+use super::disk::Fault as DiskFault;
+use super::judges::broken;
+use super::network::{Link, Weather};
+use super::node::{self, Life};
+use super::trace::Scene;
+use super::world::{Happening, World};
+use crate::config::CoreConfig;
+use crate::runtime::driver::ShardInput;
+use crate::state_machine::StateMachine;
+use crate::time::Duration;
+use crate::types::NodeId;
+
+impl<M: StateMachine> World<M> {
+    pub(super) fn fault(&mut self, node: Option<u64>, text: impl FnOnce() -> String) {
+        self.trace.record(self.now, || Scene::Fault { node: node.map(NodeId), text: text() });
+    }
+
+    // ---- processes -------------------------------------------------------------------------------------------------
+
+    /// The process dies. If the machine loses its power with it, of everything that was not synced any subset of sectors
+    /// reached the disk; otherwise the file system goes on with all of it.
+    pub fn crash(&mut self, id: u64, power_lost: bool) {
+        if self.node(id).life.is_none() {
+            return;
+        }
+        self.fault(Some(id), || if power_lost { "loses power".to_owned() } else { "is killed".to_owned() });
+        self.tally.crashes += 1;
+        self.tally.crashes_in_a_sync += u64::from(self.logs.unsynced(id) > 0);
+        let recently = self.now.since(self.node(id).started_at) < self.core.timing.promise();
+        self.tally.crashes_in_a_row += u64::from(recently);
+        let node = &mut self.nodes[id as usize - 1];
+        node.incarnation += 1;
+        // Whoever waits for it hears nothing from it, but knows that the connection is gone.
+        node.life = None;
+        if power_lost {
+            let dice = &mut self.dice;
+            node.disk = node.disk.crash(|ways| dice.number(0, ways as u64 - 1) as usize);
+        }
+        self.votes.died(id);
+        self.trace.record(self.now, || Scene::Died { node: NodeId(id) });
+        self.collect_told(id);
+    }
+
+    /// The same, and the process is back after `down`.
+    pub fn crash_for(&mut self, id: u64, power_lost: bool, down: Duration) {
+        self.crash(id, power_lost);
+        self.schedule(down, Happening::Restart { node: id });
+    }
+
+    /// Starts a node's process, unless it is up.
+    pub fn restart(&mut self, id: u64) {
+        if self.node(id).life.is_none()
+            && let Err(error) = self.start(id, false)
+        {
+            // Only what was asked for may keep it from starting: a disk that fails then is tried again later.
+            let failing = self.node(id).disk.has_fault();
+            self.tally.disk_errors += u64::from(failing);
+            if failing {
+                self.schedule(self.core.timing.promise(), Happening::Restart { node: id });
+            } else {
+                self.judge(broken("a node starts on its own disk", id, error));
+            }
+        }
+    }
+
+    pub(super) fn start(&mut self, id: u64, founded_now: bool) -> Result<(), String> {
+        let (now, seed) = (self.now, self.dice.bits());
+        let (wal, found, torn) = node::open(&self.node(id).disk, self.wal.clone())?;
+        self.tally.torn_tails += u64::from(torn);
+        match self.logs.recovered(id, &found) {
+            Ok(survived) => self.tally.unsynced_survived += u64::from(survived > 0),
+            Err(violation) => self.judge(Err(violation)),
+        }
+        let verdict = self.votes.saved(id, self.logs.durable_hard_state(id));
+        self.judge(verdict);
+        let machine = (self.machine)(NodeId(id));
+        let config = CoreConfig { id: NodeId(id), seed, group: node::GROUP, ..self.core.clone() };
+        let node = self.node_mut(id);
+        let local = node.clock.at(now);
+        node.started_at = now;
+        node.life = Some(Life::start(config, wal, &found, machine, founded_now, local)?);
+        self.trace.record(now, || Scene::Started { node: NodeId(id) });
+        self.settle(id);
+        Ok(())
+    }
+
+    /// Whether a node's process runs, or is stopped.
+    #[must_use]
+    pub fn is_up(&self, id: u64) -> bool {
+        self.node(id).life.is_some()
+    }
+
+    /// The process is stopped until [`World::resume`]: what comes in waits, time goes on. A sync under way ends.
+    pub fn pause(&mut self, id: u64) {
+        if let Some(life) = &mut self.node_mut(id).life {
+            life.paused.get_or_insert_default();
+        }
+    }
+
+    /// The same for so long. If the machine slept as well, it notices when it wakes up (rule `p16`).
+    pub fn pause_for(&mut self, id: u64, lasting: Duration, asleep: bool) {
+        if self.node(id).life.is_none() {
+            return;
+        }
+        self.fault(Some(id), || format!("{} for {lasting:?}", if asleep { "sleeps" } else { "is stopped" }));
+        self.tally.pauses += 1;
+        self.tally.suspends += u64::from(asleep);
+        self.pause(id);
+        let incarnation = self.node(id).incarnation;
+        self.schedule(lasting, Happening::Resume { node: id, incarnation, asleep });
+    }
+
+    /// The process goes on with everything that waited, in one round.
+    pub fn resume(&mut self, id: u64) {
+        self.resume_from(id, false);
+    }
+
+    pub(super) fn resume_from(&mut self, id: u64, asleep: bool) {
+        let waiting = self.node_mut(id).life.as_mut().and_then(|life| life.paused.take());
+        let Some(waiting) = waiting else { return };
+        self.fault(Some(id), || "goes on".to_owned());
+        if asleep {
+            self.hand_in(id, ShardInput::ClockJumped);
+        }
+        for input in waiting {
+            self.hand_in(id, input);
+        }
+        self.settle(id);
+    }
+
+    // ---- clocks ----------------------------------------------------------------------------------------------------
+
+    /// A node's clock runs faster than true time by so many millionths.
+    pub fn set_clock_rate(&mut self, id: u64, rate_ppm: i64) {
+        self.fault(Some(id), || format!("its clock runs {rate_ppm} ppm fast"));
+        self.tally.clock_changes += 1;
+        self.clocks_within_bound &= rate_ppm.unsigned_abs() <= u64::from(self.core.timing.clock_drift_ppm);
+        let now = self.now;
+        let node = self.node_mut(id);
+        node.clock.set_rate(now, rate_ppm);
+        if let Some(life) = &mut node.life {
+            life.wake = life.shard.next_deadline().map(|deadline| node.clock.when(deadline));
+        }
+        self.judge_leases();
+    }
+
+    /// A node that is down comes back with another beginning of time.
+    pub fn shift_clock(&mut self, id: u64, by: Duration) {
+        let node = self.node_mut(id);
+        // One that runs would notice.
+        if node.life.is_none() {
+            node.clock.shift(by);
+        }
+    }
+
+    /// A node is told that its clock jumped (rule `p16`).
+    pub fn jump_clock(&mut self, id: u64) {
+        if self.node(id).life.is_some() {
+            self.fault(Some(id), || "is told that its clock jumped".to_owned());
+            self.tally.clock_jumps += 1;
+            self.input(id, ShardInput::ClockJumped);
+        }
+    }
+
+    // ---- disks and state machines ----------------------------------------------------------------------------------
+
+    /// Every sync of a node takes this much longer.
+    pub fn slow_disk(&mut self, id: u64, by: Duration) {
+        self.fault(Some(id), || format!("its disk is slow by {by:?}"));
+        self.node_mut(id).slow = by;
+    }
+
+    /// No sync of a node ends until [`World::unhang_disk`].
+    pub fn hang_disk(&mut self, id: u64) {
+        self.fault(Some(id), || "its disk hangs".to_owned());
+        self.tally.hung_disks += 1;
+        self.node_mut(id).hung = true;
+    }
+
+    /// The disk answers again.
+    pub fn unhang_disk(&mut self, id: u64) {
+        self.node_mut(id).hung = false;
+        if self.node(id).life.as_ref().is_some_and(|life| life.sync_waits) {
+            self.synced(id);
+        }
+    }
+
+    /// Of the next calls of a node's disk, the one after `skip` fails; its effect is there all the same or not.
+    pub fn fail_disk(&mut self, id: u64, skip: u64, takes_effect: bool) {
+        self.fault(Some(id), || format!("call {skip} of its disk from now on will fail"));
+        self.tally.disk_errors += 1;
+        let disk = &self.node(id).disk;
+        disk.inject(DiskFault { call: disk.calls() + skip, takes_effect, kind: std::io::ErrorKind::Other });
+    }
+
+    /// A node's disk answers every call again.
+    pub fn mend_disk(&mut self, id: u64) {
+        self.node(id).disk.clear_fault();
+    }
+
+    /// A node whose log has failed needs a new process; whether it is one.
+    #[must_use]
+    pub fn log_has_failed(&self, id: u64) -> bool {
+        self.node(id).life.as_ref().is_some_and(|life| life.log_failed || life.read_failed)
+    }
+
+    /// The files on a node's disk.
+    #[must_use]
+    pub fn files(&self, id: u64) -> Vec<std::path::PathBuf> {
+        self.node(id).disk.names().into_iter().filter(|path| path.starts_with(Path::new("/"))).collect()
+    }
+
+    /// A node's state machine does not come back until [`World::unblock_machine`].
+    pub fn block_machine(&mut self, id: u64) {
+        self.fault(Some(id), || "its state machine blocks".to_owned());
+        self.tally.blocked_machines += 1;
+        self.node_mut(id).blocked = true;
+    }
+
+    /// It comes back.
+    pub fn unblock_machine(&mut self, id: u64) {
+        self.node_mut(id).blocked = false;
+        if self.apply_backlog(id) {
+            self.settle(id);
+        }
+    }
+
+    // ---- the network -----------------------------------------------------------------------------------------------
+
+    /// Cuts directed links; each until it is mended as often as it was cut.
+    pub fn cut(&mut self, links: &[Link]) {
+        for link in links {
+            self.network.cut(*link);
+        }
+    }
+
+    /// Mends directed links.
+    pub fn mend(&mut self, links: &[Link]) {
+        for link in links {
+            self.network.mend(*link);
+        }
+    }
+
+    /// Mends everything that is cut.
+    pub fn mend_all(&mut self) {
+        self.network.mend_all();
+    }
+
+    /// Every link between `side` and the others, in both directions.
+    #[must_use]
+    pub fn links_between(&self, side: &[u64]) -> Vec<Link> {
+        let ids = self.ids();
+        let pairs = ids.iter().flat_map(|a| ids.iter().map(move |b| (*a, *b)));
+        pairs.filter(|(a, b)| side.contains(a) != side.contains(b)).collect()
+    }
+
+    /// The network is like this from now on.
+    pub fn set_weather(&mut self, weather: Weather) {
+        self.network.weather = weather;
+    }
+
+    /// What the network is like.
+    #[must_use]
+    pub fn weather(&self) -> &Weather {
+        &self.network.weather
+    }
+}

@@ -1,0 +1,152 @@
+//! The network of a world: what becomes of a frame between two nodes.
+
+use bytes::Bytes;
+
+use super::dice::{Dice, Span};
+use super::tally::Tally;
+use crate::time::{Duration, Instant};
+
+/// How bad the network is. Chances are in millionths, per frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weather {
+    /// How long a frame takes.
+    pub delay: Span,
+    /// Chance that it is lost.
+    pub loss_ppm: u32,
+    /// Chance that it comes twice.
+    pub duplication_ppm: u32,
+    /// Chance that it takes up to `straggle` longer.
+    pub straggle_ppm: u32,
+    /// See `straggle_ppm`.
+    pub straggle: Duration,
+    /// Chance that one of its bits is flipped.
+    pub flip_ppm: u32,
+    /// Whether frames of one link arrive in the order in which they left, as on a TCP connection.
+    pub ordered: bool,
+}
+
+impl Weather {
+    /// 100 to 500 us, nothing is lost.
+    #[must_use]
+    pub fn fair() -> Self {
+        Self {
+            delay: Span::micros(100, 500),
+            loss_ppm: 0,
+            duplication_ppm: 0,
+            straggle_ppm: 0,
+            straggle: Duration::ZERO,
+            flip_ppm: 0,
+            ordered: true,
+        }
+    }
+
+    /// Row `l09`: 0 to 27 ms, 10 % lost, some answers up to 7 s late.
+    #[must_use]
+    pub fn lab() -> Self {
+        Self {
+            delay: Span::millis(0, 27),
+            loss_ppm: 100_000,
+            duplication_ppm: 20_000,
+            straggle_ppm: 30_000,
+            straggle: Duration::from_secs(7),
+            flip_ppm: 0,
+            ordered: false,
+        }
+    }
+}
+
+/// A directed link: from, to.
+pub type Link = (u64, u64);
+
+/// A frame that will arrive.
+pub(super) struct Arrival {
+    pub(super) at: Instant,
+    pub(super) frame: Bytes,
+    /// A bit of it was flipped.
+    pub(super) flipped: bool,
+}
+
+pub(super) struct Network {
+    pub(super) weather: Weather,
+    size: usize,
+    /// By how many faults each directed link is cut.
+    cuts: Vec<u32>,
+    /// When the last frame of each link arrives.
+    last: Vec<Instant>,
+    dice: Dice,
+}
+
+impl Network {
+    pub(super) fn new(size: usize, weather: Weather, seed: u64) -> Self {
+        let links = (size + 1) * (size + 1);
+        Self { weather, size, cuts: vec![0; links], last: vec![Instant::ZERO; links], dice: Dice::new(seed, "network") }
+    }
+
+    pub(super) fn cut(&mut self, link: Link) {
+        let place = self.place(link);
+        self.cuts[place] += 1;
+    }
+
+    pub(super) fn mend(&mut self, link: Link) {
+        let place = self.place(link);
+        self.cuts[place] = self.cuts[place].saturating_sub(1);
+    }
+
+    pub(super) fn mend_all(&mut self) {
+        self.cuts.fill(0);
+    }
+
+    pub(super) fn is_cut(&self, link: Link) -> bool {
+        self.cuts[self.place(link)] > 0
+    }
+
+    /// When, how often and in what state a frame arrives; nothing if it is lost.
+    pub(super) fn post(&mut self, now: Instant, link: Link, frame: &Bytes, tally: &mut Tally) -> [Option<Arrival>; 2] {
+        if self.is_cut(link) {
+            tally.cut += 1;
+            return [None, None];
+        }
+        if self.dice.chance(self.weather.loss_ppm) {
+            tally.lost += 1;
+            return [None, None];
+        }
+        let first = self.arrival(now, link, frame, tally);
+        if !self.dice.chance(self.weather.duplication_ppm) {
+            return [Some(first), None];
+        }
+        tally.duplicated += 1;
+        let again = self.arrival(now, link, frame, tally);
+        [Some(first), Some(again)]
+    }
+
+    fn arrival(&mut self, now: Instant, link: Link, frame: &Bytes, tally: &mut Tally) -> Arrival {
+        let mut delay = self.dice.duration(self.weather.delay);
+        if self.dice.chance(self.weather.straggle_ppm) {
+            tally.straggled += 1;
+            delay += self.dice.duration(Span(Duration::ZERO, self.weather.straggle));
+        }
+        let mut at = now + delay;
+        let place = self.place(link);
+        if self.weather.ordered {
+            at = at.max(self.last[place]);
+        } else if at < self.last[place] {
+            tally.reordered += 1;
+        }
+        self.last[place] = self.last[place].max(at);
+        let flipped = self.dice.chance(self.weather.flip_ppm);
+        let frame = if flipped { self.flip(frame) } else { frame.clone() };
+        tally.flipped += u64::from(flipped);
+        Arrival { at, frame, flipped }
+    }
+
+    fn flip(&mut self, frame: &Bytes) -> Bytes {
+        let mut bytes = frame.to_vec();
+        let bit = self.dice.number(0, bytes.len() as u64 * 8 - 1) as usize;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes.into()
+    }
+
+    fn place(&self, (from, to): Link) -> usize {
+        from as usize * (self.size + 1) + to as usize
+    }
+}

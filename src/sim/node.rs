@@ -1,0 +1,191 @@
+//! One node of a world: the engine's own shard and log over a simulated disk, and a state machine.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use super::clock::NodeClock;
+use super::disk::SimFs;
+use crate::config::CoreConfig;
+use crate::core::{Event, Lease, Load, Restored};
+use crate::log::Write;
+use crate::message::Message;
+use crate::quorum::Configuration;
+use crate::runtime::driver::{Committed, Effects, Shard, ShardInput};
+use crate::runtime::node::restored;
+use crate::runtime::{Answer, ReadReply};
+use crate::state_machine::StateMachine;
+use crate::sync::Arc;
+use crate::time::{Duration, Instant};
+use crate::types::{ClusterId, GroupId, Index, NodeId, StoreId};
+use crate::wal::{self, Identity, RecoveredGroup, Wal, WalConfig, WalError};
+
+/// The group of a world.
+pub(super) const GROUP: GroupId = GroupId(1);
+
+/// Where a node's log lies on its disk.
+const DIR: &str = "/log";
+
+/// A machine: what is left of it when its process ends.
+pub(super) struct Node<M> {
+    pub(super) id: u64,
+    pub(super) clock: NodeClock,
+    pub(super) disk: SimFs,
+    /// Counts processes.
+    pub(super) incarnation: u64,
+    pub(super) life: Option<Life<M>>,
+    /// Every sync takes this much longer.
+    pub(super) slow: Duration,
+    /// No sync ends.
+    pub(super) hung: bool,
+    /// No call of its state machine returns.
+    pub(super) blocked: bool,
+    pub(super) started_at: Instant,
+}
+
+/// A process.
+pub(super) struct Life<M> {
+    pub(super) shard: Shard,
+    pub(super) wal: Wal,
+    pub(super) machine: M,
+    pub(super) applied: Index,
+    /// The process is stopped: what comes in waits.
+    pub(super) paused: Option<Vec<ShardInput>>,
+    /// For the log's device.
+    pub(super) writes: VecDeque<(GroupId, Write)>,
+    /// What the sync that is under way will make durable.
+    pub(super) writing: Option<Vec<(GroupId, Write)>>,
+    /// The sync under way ended while the disk hung.
+    pub(super) sync_waits: bool,
+    /// Batches synced, to tell whether the log has been idle.
+    pub(super) batches: u64,
+    pub(super) log_failed: bool,
+    pub(super) read_failed: bool,
+    /// For the state machine.
+    pub(super) backlog: VecDeque<Committed>,
+    /// A call of the state machine is under way.
+    pub(super) applying: bool,
+    /// It has come back.
+    pub(super) apply_now: bool,
+    pub(super) waiting_reads: Vec<(Index, ReadReply)>,
+    /// The lease as threads beside the shard may use it.
+    pub(super) published: Option<Lease>,
+    /// When its timer fires, in true time.
+    pub(super) wake: Option<Instant>,
+    pub(super) commit: Index,
+}
+
+/// Makes a node's directory and founds the group on it.
+pub(super) fn found(disk: &SimFs, id: u64, config: WalConfig, voters: Configuration) -> Result<Write, WalError> {
+    let cluster = ClusterId::new("simulated").map_err(|_| WalError::Failed)?;
+    let identity = Identity { cluster, node: NodeId(id), store: StoreId(u128::from(id)) };
+    wal::found(disk, Path::new(DIR), &identity)?;
+    let (mut wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), config)?;
+    let (write, _) = Restored::founding(voters);
+    wal.append(&[(GROUP, write.clone())])?;
+    wal.sync()?;
+    Ok(write)
+}
+
+/// Opens what is on a node's disk.
+pub(super) fn open(disk: &SimFs, config: WalConfig) -> Result<(Wal, RecoveredGroup, bool), String> {
+    let opened = Wal::open(Arc::new(disk.clone()), Path::new(DIR), config);
+    let (wal, mut recovered) = opened.map_err(|error| error.to_string())?;
+    let torn = recovered.torn.is_some();
+    let group = recovered.groups.remove(&GROUP).ok_or("the log does not hold the group")?;
+    Ok((wal, group, torn))
+}
+
+impl<M: StateMachine> Life<M> {
+    /// Starts a process on what was found on the disk.
+    pub(super) fn start(
+        config: CoreConfig,
+        wal: Wal,
+        found: &RecoveredGroup,
+        machine: M,
+        founded_now: bool,
+        now: Instant,
+    ) -> Result<Self, String> {
+        let applied = machine.applied();
+        let restored = restored(GROUP, found).map_err(|error| error.to_string())?;
+        let restored = Restored { applied, founded_now, ..restored };
+        let mut shard = Shard::new();
+        shard.open(&mut || now, config, restored).map_err(|error| error.to_string())?;
+        Ok(Self {
+            shard,
+            wal,
+            machine,
+            applied,
+            paused: None,
+            writes: VecDeque::new(),
+            writing: None,
+            sync_waits: false,
+            batches: 0,
+            log_failed: false,
+            read_failed: false,
+            backlog: VecDeque::new(),
+            applying: false,
+            apply_now: false,
+            waiting_reads: Vec::new(),
+            published: None,
+            wake: None,
+            commit: Index::ZERO,
+        })
+    }
+
+    /// Reads that what is applied lets go.
+    pub(super) fn ready_reads(&mut self) -> Vec<(Index, ReadReply)> {
+        let applied = self.applied;
+        self.waiting_reads.extract_if(.., |(index, _)| *index <= applied).collect()
+    }
+}
+
+/// What one flush of a shard wants done.
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) messages: Vec<Message>,
+    pub(super) writes: Vec<Write>,
+    pub(super) applies: Vec<Committed>,
+    pub(super) reads: Vec<(Index, ReadReply)>,
+    pub(super) loads: Vec<Load>,
+    pub(super) answers: Vec<Answer>,
+    pub(super) events: Vec<Event>,
+    /// The last change, if there was one.
+    pub(super) lease: Option<Option<Lease>>,
+    /// Something was wanted before a lease was told that had changed before it.
+    pub(super) lease_told_late: bool,
+}
+
+impl Effects for Wanted {
+    fn lease(&mut self, _group: GroupId, lease: Option<Lease>) {
+        self.lease_told_late |= !self.messages.is_empty() || !self.applies.is_empty();
+        self.lease = Some(lease);
+    }
+
+    fn send(&mut self, messages: &mut Vec<Message>) {
+        self.messages.append(messages);
+    }
+
+    fn persist(&mut self, _group: GroupId, write: Write) {
+        self.writes.push(write);
+    }
+
+    fn apply(&mut self, _group: GroupId, entries: Vec<Committed>) {
+        self.applies.extend(entries);
+    }
+
+    fn read(&mut self, _group: GroupId, index: Index, reply: ReadReply) {
+        self.reads.push((index, reply));
+    }
+
+    fn load(&mut self, _group: GroupId, load: Load) {
+        self.loads.push(load);
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        self.answers.push(answer);
+    }
+
+    fn event(&mut self, _group: GroupId, event: Event) {
+        self.events.push(event);
+    }
+}

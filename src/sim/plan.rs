@@ -1,0 +1,189 @@
+//! Everything that one seed decides, as a value: what the cluster is like, what happens to it, what its clients do.
+//!
+//! A plan is all that a run needs: the same plan gives the same run. So a failing run is made short by leaving things out
+//! of its plan (`shrink`).
+
+use super::dice::Span;
+use super::network::Weather;
+use super::registers::Registers;
+use crate::config::{CoreConfig, Limits, Timing};
+use crate::core::Consistency;
+use crate::time::Duration;
+
+/// A run in advance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Decides everything that is not said here: delays, losses, timeouts.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: u64,
+    /// How they are configured, but for their ids.
+    pub core: CoreConfig,
+    /// The network.
+    pub weather: Weather,
+    /// How long a sync takes.
+    pub sync: Span,
+    /// How long a call of a state machine takes.
+    pub apply: Span,
+    /// By how much each node's clock is fast at first, in millionths.
+    pub clocks: Vec<i64>,
+    /// What happens, in any order.
+    pub faults: Vec<Fault>,
+    /// The clients.
+    pub clients: ClientPlan,
+    /// What they work on.
+    pub registers: Registers,
+    /// How long it lasts, until everything is healed.
+    pub lasting: Duration,
+}
+
+/// What clients do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientPlan {
+    /// How many; each has one operation under way at a time.
+    pub count: u64,
+    /// How long each waits between two operations.
+    pub think: Span,
+    /// After this time a client does not wait any longer for an answer, which may still come.
+    pub patience: Duration,
+    /// How reads are asked for: one of these, by chance.
+    pub reads: Vec<Consistency>,
+    /// How many operations all of them begin at most.
+    pub operations: u64,
+}
+
+/// Something that happens at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// After so much time.
+    pub at: Duration,
+    /// What.
+    pub strike: Strike,
+    /// For how long, if it is something that lasts.
+    pub lasting: Duration,
+}
+
+/// To whom something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This node.
+    Node(u64),
+    /// Whoever leads then; the node with this number if nobody does.
+    Leader(u64),
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Strike {
+    /// A process dies, and is back when the time is over.
+    Crash {
+        /// Whose.
+        node: Target,
+        /// The machine loses its power, and what was not synced is lost in part.
+        power_lost: bool,
+    },
+    /// All processes die at once.
+    CrashAll {
+        /// As above.
+        power_lost: bool,
+    },
+    /// A process is stopped.
+    Pause {
+        /// Whose.
+        node: Target,
+        /// The whole machine sleeps, and notices when it wakes up.
+        asleep: bool,
+    },
+    /// Directed links carry nothing.
+    Cut {
+        /// Which.
+        links: Vec<(u64, u64)>,
+    },
+    /// The leader is cut off from some of the others.
+    CutLeader {
+        /// From whom, as bits (bit 1 is node 1).
+        from: u64,
+        /// What it sends is lost.
+        outgoing: bool,
+        /// What is sent to it is lost.
+        incoming: bool,
+    },
+    /// The network is like this for a while.
+    Squall {
+        /// Like this.
+        weather: Weather,
+    },
+    /// Syncs of a node take longer.
+    SlowDisk {
+        /// Whose.
+        node: Target,
+        /// By so much.
+        by: Duration,
+    },
+    /// No sync of a node ends.
+    HangDisk {
+        /// Whose.
+        node: Target,
+    },
+    /// A call of a node's disk fails; its process is started anew when the time is over.
+    FailDisk {
+        /// Whose.
+        node: Target,
+        /// After so many calls that do not.
+        skip: u64,
+        /// The failed call has an effect all the same.
+        takes_effect: bool,
+    },
+    /// A clock runs at another rate from now on, for good.
+    ClockRate {
+        /// Whose.
+        node: u64,
+        /// By so many millionths faster than true time.
+        rate_ppm: i64,
+    },
+    /// A node is told that its clock jumped.
+    ClockJump {
+        /// Which.
+        node: Target,
+    },
+    /// A state machine does not come back.
+    BlockMachine {
+        /// Whose.
+        node: Target,
+    },
+    /// A node is asked to hand leadership over.
+    Transfer {
+        /// Who is asked.
+        node: Target,
+        /// To whom; whoever is fittest if to nobody.
+        to: Option<u64>,
+    },
+}
+
+impl Plan {
+    /// A healthy cluster with a few clients, for so long.
+    #[must_use]
+    pub fn quiet(seed: u64, nodes: u64, lasting: Duration) -> Self {
+        let mut core = CoreConfig::new(crate::types::NodeId(1), super::node::GROUP, 0);
+        (core.timing, core.limits, core.lease_reads) = (Timing::default(), Limits::default(), true);
+        Self {
+            seed,
+            nodes,
+            core,
+            weather: Weather::fair(),
+            sync: Span::micros(100, 2000),
+            apply: Span::exactly(Duration::ZERO),
+            clocks: vec![0; nodes as usize],
+            faults: Vec::new(),
+            clients: ClientPlan {
+                count: 2,
+                think: Span::millis(100, 2000),
+                patience: Duration::from_secs(5),
+                reads: vec![Consistency::Linearizable, Consistency::Lease],
+                operations: u64::MAX,
+            },
+            registers: Registers { keys: 4, reads_percent: 50, padding: 100 },
+            lasting,
+        }
+    }
+}

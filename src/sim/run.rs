@@ -1,0 +1,399 @@
+//! Carries a plan out, and judges the end.
+
+use std::collections::BTreeMap;
+
+use super::client::Clients;
+use super::dice::Span;
+use super::judges::{Violation, broken, require};
+use super::linearizability::{self, CheckError};
+use super::network::Weather;
+use super::plan::{Fault, Plan, Strike, Target};
+use super::subject::Subject;
+use super::tally::Tally;
+use super::trace::Trace;
+use super::world::{Setup, World};
+use crate::core::Consistency;
+use crate::time::{Duration, Instant};
+
+/// What became of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The first promise that was broken, if one was.
+    pub violation: Option<Violation>,
+    /// What happened how often.
+    pub tally: Tally,
+    /// From the moment everything was healed until a leader was there.
+    pub healed_in: Duration,
+    /// The record; its hash is equal for equal runs.
+    pub trace: Trace,
+}
+
+/// Runs `plan` on `subject`, and records everything if `trace` says so.
+#[must_use]
+pub fn run<S: Subject + 'static>(plan: &Plan, subject: &S, trace: bool) -> Report
+where
+    S: Clone,
+{
+    let (machines, digests) = (subject.clone(), subject.clone());
+    let setup = Setup {
+        seed: plan.seed,
+        nodes: plan.nodes,
+        core: plan.core.clone(),
+        weather: plan.weather.clone(),
+        sync: plan.sync,
+        apply: plan.apply,
+        trace,
+        machine: Box::new(move |node| machines.machine(node)),
+        digest: Box::new(move |machine| digests.digest(machine)),
+    };
+    match World::new(setup) {
+        Ok(world) => Run::new(plan, subject, world).carry_out(),
+        Err(what) => {
+            let violation = Violation { judge: "a plan can be run", at: Instant::ZERO, node: None, what };
+            let (tally, trace) = (Tally::default(), Trace::default());
+            Report { violation: Some(violation), tally, healed_in: Duration::ZERO, trace }
+        }
+    }
+}
+
+/// Alarms of faults are told from those of clients by these bits.
+const BEGINS: u64 = 1 << 63;
+const ENDS: u64 = 1 << 62;
+
+/// Row `l03` and others speak of some timeouts; this is the hard limit.
+const HEAL_LIMIT: u32 = 40;
+
+struct Run<'a, S: Subject> {
+    plan: &'a Plan,
+    subject: &'a S,
+    world: World<S::Machine>,
+    clients: Clients<S>,
+    begun: Instant,
+    /// To whom a fault happened, if that was decided when it did.
+    struck: Vec<Option<u64>>,
+    /// How many squalls are on.
+    squalls: u32,
+    calm: bool,
+}
+
+impl<'a, S: Subject> Run<'a, S> {
+    fn new(plan: &'a Plan, subject: &'a S, world: World<S::Machine>) -> Self {
+        let clients = Clients::new(plan.clients.clone(), plan.seed, plan.nodes);
+        let (begun, struck) = (world.now(), vec![None; plan.faults.len()]);
+        Self { plan, subject, world, clients, begun, struck, squalls: 0, calm: false }
+    }
+
+    fn carry_out(mut self) -> Report {
+        for (id, rate) in (1..).zip(&self.plan.clocks) {
+            self.world.set_clock_rate(id, *rate);
+        }
+        for (number, fault) in (0..).zip(&self.plan.faults) {
+            self.world.set_alarm(fault.at, BEGINS | number);
+        }
+        self.clients.begin_all(&mut self.world);
+        self.go_on_until(self.begun + self.plan.lasting);
+        let healed_in = self.heal_and_judge();
+        let Self { mut world, clients, .. } = self;
+        if world.violation().is_none() {
+            judge_history(self.subject, clients, &mut world);
+        }
+        let lasted = world.now().since(self.begun);
+        world.tally.simulated_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+        world.tally.lost_elections = world.votes.lost_elections() as u64;
+        Report { violation: world.violation.take(), tally: world.tally, healed_in, trace: world.trace }
+    }
+
+    // ---- time ------------------------------------------------------------------------------------------------------
+
+    fn go_on_until(&mut self, end: Instant) {
+        while self.world.next_event().is_some_and(|at| at <= end) && self.world.violation().is_none() {
+            self.step();
+        }
+        self.world.now = self.world.now.max(end);
+    }
+
+    /// Goes on until `done`, for at most `patience`. Whether it came to that.
+    fn go_on_while(&mut self, patience: Duration, mut undone: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.world.now() + patience;
+        while undone(self) {
+            if self.world.violation().is_some() || self.world.next_event().is_none_or(|at| at > end) {
+                return false;
+            }
+            self.step();
+        }
+        true
+    }
+
+    fn step(&mut self) {
+        self.world.step();
+        for token in self.world.take_alarms() {
+            if token & BEGINS != 0 {
+                self.strike((token & !BEGINS) as usize);
+            } else if token & ENDS != 0 {
+                self.relieve((token & !ENDS) as usize);
+            } else {
+                self.clients.alarm(self.subject, token, &mut self.world);
+            }
+        }
+        // Whoever is told something may ask again at once, and be told at once.
+        for _ in 0..100 {
+            let told = self.world.take_told();
+            if told.is_empty() {
+                break;
+            }
+            for (token, node, told) in told {
+                self.clients.told(self.subject, token, node, told, &mut self.world);
+            }
+        }
+    }
+
+    // ---- faults ----------------------------------------------------------------------------------------------------
+
+    fn who(&self, target: Target) -> u64 {
+        match target {
+            Target::Node(id) => id,
+            Target::Leader(otherwise) => self.world.leader().unwrap_or(otherwise),
+        }
+    }
+
+    fn strike(&mut self, number: usize) {
+        let Some(Fault { strike, lasting, .. }) = self.plan.faults.get(number).filter(|_| !self.calm) else { return };
+        let lasting = *lasting;
+        let world = &mut self.world;
+        let mut ends = true;
+        match strike {
+            Strike::Crash { node, power_lost } => {
+                let id = self.who(*node);
+                self.world.crash_for(id, *power_lost, lasting);
+                ends = false;
+            }
+            Strike::CrashAll { power_lost } => {
+                for id in world.ids() {
+                    // Not all are back at the same time.
+                    let longer = Duration::from_micros(world.dice.number(0, 100_000));
+                    world.crash_for(id, *power_lost, lasting + longer);
+                }
+                ends = false;
+            }
+            Strike::Pause { node, asleep } => {
+                let id = self.who(*node);
+                self.world.pause_for(id, lasting, *asleep);
+                ends = false;
+            }
+            Strike::Cut { links } => {
+                world.tally.one_ways += u64::from(links.len() == 1);
+                world.tally.graphs += u64::from(links.len() > 1);
+                world.fault(None, || format!("cut: {links:?}"));
+                world.cut(links);
+            }
+            Strike::CutLeader { from, outgoing, incoming } => {
+                let leader = world.leader().unwrap_or(1);
+                world.tally.splits += 1;
+                world.fault(Some(leader), || format!("is cut off ({from:b}, out {outgoing}, in {incoming})"));
+                let links = links_of_leader(leader, &world.ids(), (*from, *outgoing, *incoming));
+                world.cut(&links);
+                self.struck[number] = Some(leader);
+            }
+            Strike::Squall { weather } => {
+                self.squalls += 1;
+                world.tally.squalls += 1;
+                world.fault(None, || format!("the weather turns: {weather:?}"));
+                world.set_weather(weather.clone());
+            }
+            Strike::SlowDisk { node, by } => {
+                let id = self.struck_down(number, *node);
+                self.world.slow_disk(id, *by);
+            }
+            Strike::HangDisk { node } => {
+                let id = self.struck_down(number, *node);
+                self.world.hang_disk(id);
+            }
+            Strike::FailDisk { node, skip, takes_effect } => {
+                let id = self.struck_down(number, *node);
+                self.world.fail_disk(id, *skip, *takes_effect);
+            }
+            Strike::ClockRate { node, rate_ppm } => {
+                world.set_clock_rate(*node, *rate_ppm);
+                ends = false;
+            }
+            Strike::ClockJump { node } => {
+                let id = self.who(*node);
+                self.world.jump_clock(id);
+                ends = false;
+            }
+            Strike::BlockMachine { node } => {
+                let id = self.struck_down(number, *node);
+                self.world.block_machine(id);
+            }
+            Strike::Transfer { node, to } => {
+                let id = self.who(*node);
+                self.world.transfer(id, *to);
+                ends = false;
+            }
+        }
+        if ends {
+            self.world.set_alarm(lasting, ENDS | number as u64);
+        }
+    }
+
+    fn struck_down(&mut self, number: usize, target: Target) -> u64 {
+        let id = self.who(target);
+        self.struck[number] = Some(id);
+        id
+    }
+
+    fn relieve(&mut self, number: usize) {
+        let Some(Fault { strike, .. }) = self.plan.faults.get(number).filter(|_| !self.calm) else { return };
+        let world = &mut self.world;
+        let id = self.struck[number].unwrap_or(1);
+        match strike {
+            Strike::Cut { links } => world.mend(links),
+            Strike::CutLeader { from, outgoing, incoming } => {
+                let links = links_of_leader(id, &world.ids(), (*from, *outgoing, *incoming));
+                world.mend(&links);
+            }
+            Strike::Squall { .. } => {
+                self.squalls -= 1;
+                if self.squalls == 0 {
+                    world.set_weather(self.plan.weather.clone());
+                }
+            }
+            Strike::SlowDisk { .. } => world.slow_disk(id, Duration::ZERO),
+            Strike::HangDisk { .. } => world.unhang_disk(id),
+            Strike::FailDisk { .. } => self.replace_process(id),
+            Strike::BlockMachine { .. } => world.unblock_machine(id),
+            _ => {}
+        }
+    }
+
+    /// The disk answers again; a process whose log has failed is started anew.
+    fn replace_process(&mut self, id: u64) {
+        self.world.mend_disk(id);
+        if self.world.log_has_failed(id) {
+            self.world.crash(id, false);
+            self.world.restart(id);
+        }
+    }
+
+    // ---- the end ---------------------------------------------------------------------------------------------------
+
+    /// Everything is healed: a leader is there in time, a write is applied everywhere in time, everybody was answered.
+    fn heal_and_judge(&mut self) -> Duration {
+        self.heal();
+        let e = self.plan.core.timing.promise();
+        let begun = self.world.now();
+        let led = self.go_on_while(e * HEAL_LIMIT, |run| run.world.leader().is_none());
+        let healed_in = self.world.now().since(begun);
+        self.world.tally.heals += 1;
+        self.world.tally.heal_ms += u64::try_from(healed_in.as_millis()).unwrap_or(u64::MAX);
+        self.judge(led, "a leader within 40 E", || "nobody leads".to_owned());
+        self.judge_progress(begun);
+        self.clients.done = true;
+        self.go_on_until(self.world.now() + e * 7);
+        self.judge_idle();
+        let open = self.world.asked.open();
+        self.judge(open == 0, "everybody is answered", || format!("{open} requests were never answered"));
+        let durable = self.world.logs.judge_all_durable();
+        self.world.judge(durable);
+        healed_in
+    }
+
+    fn judge(&mut self, holds: bool, judge: &'static str, what: impl FnOnce() -> String) {
+        self.world.judge(require(holds, judge, 0, what).map_err(|violation| Violation { node: None, ..violation }));
+    }
+
+    fn heal(&mut self) {
+        self.calm = true;
+        let e = self.plan.core.timing.promise();
+        let world = &mut self.world;
+        world.fault(None, || "everything is healed".to_owned());
+        world.mend_all();
+        world.set_weather(Weather::fair());
+        (world.sync, world.apply) = (Span(Duration::ZERO, e / 500), Span::exactly(Duration::ZERO));
+        for id in world.ids() {
+            world.slow_disk(id, Duration::ZERO);
+            world.unhang_disk(id);
+            world.unblock_machine(id);
+            world.resume(id);
+        }
+        for id in self.world.ids() {
+            self.replace_process(id);
+            self.world.restart(id);
+        }
+    }
+
+    /// A new write is applied on every node within 6 E of a leader that stays.
+    fn judge_progress(&mut self, begun: Instant) {
+        let e = self.plan.core.timing.promise();
+        let last = Instant::ZERO + begun.since(Instant::ZERO) + e * HEAL_LIMIT;
+        while self.world.violation().is_none() {
+            let target = self.world.logs.committed().next();
+            let behind = |run: &mut Self| {
+                run.world
+                    .ids()
+                    .into_iter()
+                    .any(|id| run.world.core(id).is_none_or(|core| core.pulse().applied < target))
+            };
+            // Clients write all the time; if they have nothing to write, a read shows as much.
+            let leader = self.world.leader();
+            if let Some(leader) = leader {
+                self.world.read(leader, Consistency::Linearizable);
+            }
+            self.clients_write(leader);
+            if self.go_on_while(e * 6, behind) {
+                return;
+            }
+            let now = self.world.now();
+            self.judge(now < last, "progress after healing", || format!("{target} is not applied everywhere"));
+            self.go_on_until(now + e);
+        }
+    }
+
+    fn clients_write(&mut self, leader: Option<u64>) {
+        let Some(leader) = leader else { return };
+        let mut dice = super::dice::Dice::new(self.plan.seed, "last");
+        let found = (0..1000).find_map(|_| {
+            let operation = self.subject.operation(&mut dice, u64::MAX >> 16);
+            self.subject.command(&operation, u64::MAX - self.world.tally.events)
+        });
+        if let Some(command) = found {
+            self.world.propose(leader, command);
+        }
+    }
+
+    /// A healthy cluster that nobody asks anything is quiet.
+    fn judge_idle(&mut self) {
+        let timing = &self.plan.core.timing;
+        let (e, heartbeat) = (timing.promise(), timing.heartbeat_interval);
+        let before = self.world.tally().messages;
+        self.go_on_until(self.world.now() + e * 2);
+        let sent = self.world.tally().messages - before;
+        let beats = (e * 2).as_nanos() / heartbeat.as_nanos() + 2;
+        let allowed = 3 * beats as u64 * self.plan.nodes + 50;
+        self.judge(sent <= allowed, "no message storm", || {
+            format!("{sent} messages within 2 E, nobody asked anything")
+        });
+    }
+}
+
+fn links_of_leader(leader: u64, ids: &[u64], (from, outgoing, incoming): (u64, bool, bool)) -> Vec<(u64, u64)> {
+    let others = ids.iter().filter(|id| **id != leader && from >> **id & 1 == 1);
+    let out = others.clone().filter(|_| outgoing).map(|id| (leader, *id));
+    out.chain(others.filter(|_| incoming).map(|id| (*id, leader))).collect()
+}
+
+/// No client could tell the cluster from one machine that never fails.
+fn judge_history<S: Subject>(subject: &S, clients: Clients<S>, world: &mut World<S::Machine>) {
+    let mut keys: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+    for call in clients.history() {
+        keys.entry(subject.key(&call.operation)).or_default().push(call);
+    }
+    for (key, calls) in keys {
+        world.tally.histories += 1;
+        match linearizability::check(&subject.model(), &calls) {
+            Ok(()) => {}
+            Err(CheckError::Undecided { .. }) => world.tally.undecided += 1,
+            Err(error) => world.judge(broken("linearizability", 0, format!("key {key}: {error}"))),
+        }
+    }
+}

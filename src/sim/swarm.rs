@@ -1,0 +1,307 @@
+//! Draws plans: each seed decides which faults there are at all, and how strong they are. A run in which everything goes
+//! wrong at once meets other corners than one with a single kind of fault, and many runs meet both.
+
+use super::dice::{Dice, Span};
+use super::network::Weather;
+use super::plan::{ClientPlan, Fault, Plan, Strike, Target};
+use super::registers::Registers;
+use crate::config::{Limits, Timing};
+use crate::core::Consistency;
+use crate::time::Duration;
+
+/// A tenth of all, in millionths; so are the others.
+const TENTH: u32 = 100_000;
+
+impl Plan {
+    /// The plan that `seed` stands for.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "plan");
+        let dice = &mut dice;
+        let nodes = *dice.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 5, 5, 7]).unwrap_or(&3);
+        let e = Duration::from_millis(*dice.pick(&[150, 1000, 1000, 1000, 1000, 10_000]).unwrap_or(&1000));
+        let mut plan = Self::quiet(seed, nodes, e * 400);
+        plan.core.timing = Timing::from_election_timeout(e);
+        plan.core.succession = !dice.chance(3 * TENTH);
+        plan.core.lease_reads = dice.chance(8 * TENTH);
+        plan.core.limits = limits(dice);
+        plan.weather = weather(dice, e);
+        plan.sync =
+            *dice.pick(&[Span::micros(20, 200), Span::micros(100, 3000), Span::millis(0, 20)]).unwrap_or(&plan.sync);
+        if dice.chance(2 * TENTH) {
+            plan.sync = Span(Duration::ZERO, e / 2);
+        }
+        if dice.chance(2 * TENTH) {
+            plan.apply = Span(Duration::ZERO, Duration::from_millis(dice.number(1, 50)));
+        }
+        let drift = i64::from(plan.core.timing.clock_drift_ppm);
+        plan.clocks = (0..nodes).map(|_| clock_rate(dice, drift)).collect();
+        plan.clients = clients(dice, e);
+        plan.registers = Registers {
+            keys: dice.number(1, 6),
+            reads_percent: dice.number(10, 80),
+            padding: *dice.pick(&[0, 100, 100, 2000]).unwrap_or(&0),
+        };
+        plan.faults = Habits::draw(dice, nodes, e, drift).faults(dice, plan.lasting);
+        plan
+    }
+}
+
+fn limits(dice: &mut Dice) -> Limits {
+    let mut limits = Limits::default();
+    if dice.chance(3 * TENTH) {
+        limits.window_entries = dice.number(1, 8) as usize;
+        limits.append_entries = dice.number(1, 8) as usize;
+    }
+    if dice.chance(3 * TENTH) {
+        limits.cache_bytes = dice.number(0, 4000) as usize;
+    }
+    if dice.chance(2 * TENTH) {
+        limits.uncommitted_entries = dice.number(2, 20) as usize;
+    }
+    limits
+}
+
+fn weather(dice: &mut Dice, e: Duration) -> Weather {
+    let delays = [Span::micros(30, 300), Span::micros(100, 2000), Span::millis(0, 27), Span::millis(5, 60)];
+    let delay = *dice.pick(&delays).unwrap_or(&delays[0]);
+    // A network slower than the timers leaves nothing to see but elections.
+    let delay = Span(delay.0.min(e / 20), delay.1.min(e / 8));
+    let mut weather = Weather { delay, ordered: dice.chance(4 * TENTH), ..Weather::fair() };
+    if dice.chance(5 * TENTH) {
+        weather.loss_ppm = dice.number(1000, u64::from(TENTH)) as u32;
+    }
+    if dice.chance(5 * TENTH) {
+        weather.duplication_ppm = dice.number(1000, u64::from(TENTH)) as u32;
+    }
+    if dice.chance(5 * TENTH) {
+        weather.straggle_ppm = dice.number(1000, 50_000) as u32;
+        weather.straggle = e * dice.number(1, 10) as u32;
+    }
+    if dice.chance(3 * TENTH) {
+        weather.flip_ppm = dice.number(100, 20_000) as u32;
+    }
+    weather
+}
+
+fn clock_rate(dice: &mut Dice, drift: i64) -> i64 {
+    match dice.number(0, 3) {
+        0 => -drift,
+        1 => drift,
+        2 => dice.number(0, 2 * drift.unsigned_abs()) as i64 - drift,
+        _ => 0,
+    }
+}
+
+fn clients(dice: &mut Dice, e: Duration) -> ClientPlan {
+    let all = [
+        Consistency::Linearizable,
+        Consistency::Lease,
+        Consistency::Lease,
+        Consistency::Follower(e * dice.number(0, 3) as u32),
+        Consistency::Local,
+    ];
+    let mut reads: Vec<_> = all.into_iter().filter(|_| dice.chance(6 * TENTH)).collect();
+    if reads.is_empty() {
+        reads.push(Consistency::Linearizable);
+    }
+    // From a busy cluster to one that is idle most of the time.
+    let longest = *dice.pick(&[e / 20, e / 4, e, e * 8]).unwrap_or(&e);
+    ClientPlan {
+        count: dice.number(1, 6),
+        think: Span(Duration::ZERO, longest),
+        patience: e * dice.number(1, 5) as u32,
+        reads,
+        operations: 4000,
+    }
+}
+
+/// What happens how often in a run.
+struct Habits {
+    nodes: u64,
+    e: Duration,
+    drift: i64,
+    /// Between two faults.
+    gap: Span,
+    /// The kinds of fault that there are, more often the more often they are named.
+    kinds: Vec<Kind>,
+    /// How often the leader is meant, in millionths.
+    leader_ppm: u32,
+    /// How long most faults last.
+    lasting: Span,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Crash,
+    CrashAll,
+    RestartLoop,
+    Pause,
+    Split,
+    OneWay,
+    Graph,
+    CutLeader,
+    Siege,
+    Squall,
+    SlowDisk,
+    HangDisk,
+    FailDisk,
+    ClockRate,
+    ClockJump,
+    BlockMachine,
+    Transfer,
+}
+
+const KINDS: [Kind; 17] = [
+    Kind::Crash,
+    Kind::CrashAll,
+    Kind::RestartLoop,
+    Kind::Pause,
+    Kind::Split,
+    Kind::OneWay,
+    Kind::Graph,
+    Kind::CutLeader,
+    Kind::Siege,
+    Kind::Squall,
+    Kind::SlowDisk,
+    Kind::HangDisk,
+    Kind::FailDisk,
+    Kind::ClockRate,
+    Kind::ClockJump,
+    Kind::BlockMachine,
+    Kind::Transfer,
+];
+
+impl Habits {
+    fn draw(dice: &mut Dice, nodes: u64, e: Duration, drift: i64) -> Self {
+        let share = *dice.pick(&[TENTH, 3 * TENTH, 5 * TENTH, 10 * TENTH]).unwrap_or(&TENTH);
+        let mut kinds: Vec<_> = KINDS.into_iter().filter(|_| dice.chance(share)).collect();
+        if kinds.is_empty() {
+            kinds.push(*dice.pick(&KINDS).unwrap_or(&Kind::Crash));
+        }
+        let pace = *dice.pick(&[1, 2, 5, 15, 40]).unwrap_or(&5);
+        let longest = *dice.pick(&[e / 2, e, e * 3, e * 8]).unwrap_or(&e);
+        Self {
+            nodes,
+            e,
+            drift,
+            gap: Span(Duration::ZERO, e * pace),
+            kinds,
+            leader_ppm: dice.number(0, 900_000) as u32,
+            lasting: Span(Duration::ZERO, longest),
+        }
+    }
+
+    fn faults(&self, dice: &mut Dice, until: Duration) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        // In the beginning a leader is elected in peace, most of the time.
+        let mut at = dice.duration(Span(Duration::ZERO, self.e * 4));
+        while at < until {
+            if let Some(kind) = dice.pick(&self.kinds).copied() {
+                self.add(dice, kind, at, &mut faults);
+            }
+            at += dice.duration(self.gap);
+        }
+        faults
+    }
+
+    fn target(&self, dice: &mut Dice) -> Target {
+        let id = self.id(dice);
+        if dice.chance(self.leader_ppm) { Target::Leader(id) } else { Target::Node(id) }
+    }
+
+    fn id(&self, dice: &mut Dice) -> u64 {
+        dice.number(1, self.nodes)
+    }
+
+    fn add(&self, dice: &mut Dice, kind: Kind, at: Duration, faults: &mut Vec<Fault>) {
+        let mut lasting = dice.duration(self.lasting);
+        let node = self.target(dice);
+        let power_lost = dice.chance(6 * TENTH);
+        let strike = match kind {
+            Kind::Crash => Strike::Crash { node, power_lost },
+            Kind::CrashAll => Strike::CrashAll { power_lost },
+            Kind::RestartLoop => return self.restart_loop(dice, at, faults),
+            Kind::Pause => Strike::Pause { node, asleep: dice.chance(5 * TENTH) },
+            Kind::Split => {
+                let side = dice.number(1, (1 << self.nodes) - 1) << 1;
+                Strike::Cut { links: self.links(|from, to| (side >> from & 1) != (side >> to & 1)) }
+            }
+            Kind::OneWay => Strike::Cut { links: vec![(self.id(dice), self.id(dice))] },
+            Kind::Graph => {
+                let density = dice.number(u64::from(TENTH), 6 * u64::from(TENTH)) as u32;
+                Strike::Cut { links: self.links(|_, _| dice.chance(density)) }
+            }
+            Kind::CutLeader => self.cut_leader(dice),
+            Kind::Siege => return self.siege(dice, at, faults),
+            Kind::Squall => Strike::Squall { weather: self.squall(dice) },
+            Kind::SlowDisk => Strike::SlowDisk { node, by: dice.duration(Span(Duration::ZERO, self.e * 2)) },
+            Kind::HangDisk => {
+                lasting = dice.duration(Span(Duration::ZERO, self.e * 5));
+                Strike::HangDisk { node }
+            }
+            Kind::FailDisk => Strike::FailDisk { node, skip: dice.number(0, 12), takes_effect: dice.chance(5 * TENTH) },
+            Kind::ClockRate => Strike::ClockRate { node: self.id(dice), rate_ppm: clock_rate(dice, self.drift) },
+            Kind::ClockJump => Strike::ClockJump { node },
+            Kind::BlockMachine => Strike::BlockMachine { node },
+            Kind::Transfer => {
+                let to = dice.chance(5 * TENTH).then(|| self.id(dice));
+                Strike::Transfer { node: Target::Leader(self.id(dice)), to }
+            }
+        };
+        faults.push(Fault { at, strike, lasting });
+    }
+
+    fn links(&self, mut wanted: impl FnMut(u64, u64) -> bool) -> Vec<(u64, u64)> {
+        let pairs = (1..=self.nodes).flat_map(|from| (1..=self.nodes).map(move |to| (from, to)));
+        pairs.filter(|(from, to)| from != to && wanted(*from, *to)).collect()
+    }
+
+    fn cut_leader(&self, dice: &mut Dice) -> Strike {
+        let from = dice.number(1, (1 << self.nodes) - 1) << 1;
+        let (outgoing, incoming) = *dice.pick(&[(true, true), (true, false), (false, true)]).unwrap_or(&(true, true));
+        Strike::CutLeader { from, outgoing, incoming }
+    }
+
+    /// A process that dies again and again soon after its start.
+    fn restart_loop(&self, dice: &mut Dice, mut at: Duration, faults: &mut Vec<Fault>) {
+        let node = Target::Node(self.id(dice));
+        for _ in 0..dice.number(2, 6) {
+            let lasting = dice.duration(Span(Duration::ZERO, self.e / 4));
+            faults.push(Fault { at, strike: Strike::Crash { node, power_lost: dice.chance(5 * TENTH) }, lasting });
+            at += lasting + dice.duration(Span(Duration::ZERO, self.e / 2));
+        }
+    }
+
+    /// The leader is cut off from some, who grow restless; then something happens to those that still promise it, and
+    /// they are cut off from it, too. Who holds a lease must keep its promise through all of that.
+    fn siege(&self, dice: &mut Dice, at: Duration, faults: &mut Vec<Fault>) {
+        let lasting = self.e * dice.number(2, 6) as u32;
+        faults.push(Fault { at, strike: self.cut_leader(dice), lasting });
+        let then = at + dice.duration(Span(Duration::ZERO, self.e * 3));
+        for id in 1..=self.nodes {
+            let node = Target::Node(id);
+            let strike = match dice.number(0, 5) {
+                0 | 1 => Strike::Crash { node, power_lost: dice.chance(5 * TENTH) },
+                2 => Strike::Pause { node, asleep: dice.chance(5 * TENTH) },
+                3 => Strike::ClockJump { node },
+                4 => Strike::Transfer { node: Target::Leader(id), to: Some(id) },
+                _ => continue,
+            };
+            let lasting = dice.duration(Span(Duration::ZERO, self.e / 2));
+            faults.push(Fault { at: then + dice.duration(Span(Duration::ZERO, self.e / 2)), strike, lasting });
+        }
+        faults.push(Fault { at: then, strike: self.cut_leader(dice), lasting: self.e * 2 });
+    }
+
+    fn squall(&self, dice: &mut Dice) -> Weather {
+        let mut weather = weather(dice, self.e);
+        match dice.number(0, 3) {
+            0 => weather.loss_ppm = dice.number(2 * u64::from(TENTH), 8 * u64::from(TENTH)) as u32,
+            1 => weather.delay = Span(Duration::ZERO, self.e * 2),
+            2 => weather.flip_ppm = 3 * TENTH,
+            _ => (weather.straggle_ppm, weather.straggle) = (3 * TENTH, self.e * 10),
+        }
+        weather
+    }
+}
