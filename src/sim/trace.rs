@@ -130,3 +130,11 @@ impl Trace {
         }
     }
 }
+
+impl Trace {
+    /// What happened, a line each, as in the project's scenarios: messages as they are shown there, and what was done.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.moments.iter().map(|moment| format!("{:?} {:?}", moment.at, moment.what)).collect()
+    }
+}

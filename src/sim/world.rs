@@ -145,6 +145,9 @@ pub struct World<M: StateMachine> {
     wanted: Wanted,
 }
 
+/// When worlds begin: clocks may be set back a little.
+pub(super) const BEGINNING: Duration = Duration::from_secs(1000);
+
 /// The size of a segment of a simulated log: small, so that logs have many.
 const SEGMENT_BYTES: u64 = 128 << 10;
 
@@ -167,7 +170,7 @@ impl<M: StateMachine> World<M> {
         let mut wal = WalConfig::default();
         (wal.segment_bytes, wal.batch_bytes, wal.spare_segments) = (SEGMENT_BYTES, SEGMENT_BYTES as usize / 2, 0);
         let mut world = Self {
-            now: Instant::ZERO + Duration::from_secs(1000),
+            now: Instant::ZERO + BEGINNING,
             nodes: Vec::new(),
             network: Network::new(size as usize, weather, seed),
             core,
