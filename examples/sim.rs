@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use tenure::sim::{Plan, Report, Tally, run, shrink};
+use tenure::sim::{Plan, Report, Tally, run, run_before, shrink};
 
 /// Runs simulated clusters and checks every promise of the engine.
 #[derive(Parser, Clone)]
@@ -41,6 +41,9 @@ struct Arguments {
     /// Does not make the story of a failing run shorter.
     #[arg(long)]
     no_shrink: bool,
+    /// Listens to one judge alone, for instance "linearizability".
+    #[arg(long)]
+    judge: Option<String>,
     /// Runs each seed twice and compares.
     #[arg(long)]
     twice: bool,
@@ -147,6 +150,7 @@ fn search(arguments: &Arguments) -> bool {
 
 /// Takes seeds until there are none; returns one that failed.
 fn work(search: &Search, arguments: &Arguments, watch: Instant) -> Option<u64> {
+    let judge = arguments.judge.clone().map(|judge| &*judge.leak());
     let limit = arguments.minutes.map(|minutes| Duration::from_secs(minutes * 60));
     loop {
         let seed = search.next.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +159,7 @@ fn work(search: &Search, arguments: &Arguments, watch: Instant) -> Option<u64> {
             return None;
         }
         let plan = Plan::draw(seed);
-        let report = run(&plan, &plan.registers, false);
+        let report = run_before(&plan, &plan.registers, false, judge);
         let differs = arguments.twice && run(&plan, &plan.registers, false).trace.hash != report.trace.hash;
         if differs {
             println!("seed {seed} does not give the same run twice");

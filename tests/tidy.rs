@@ -40,9 +40,14 @@ fn every_rule_is_in_the_conformance_table_with_tests_that_exist() {
 }
 
 #[test]
+fn every_test_that_the_table_of_known_bugs_names_exists() {
+    tidy(rows::without_a_body(&Source::read("docs/known-bugs.md"), &test_names()));
+}
+
+#[test]
 fn every_rule_and_bug_named_in_the_code_is_explained() {
     let mut known = rows::explained(&Source::read("docs/rules.md"));
-    known.append(&mut rows::explained(&Source::read("docs/bugs.md")));
+    known.append(&mut rows::explained(&Source::read("docs/known-bugs.md")));
     let mut findings: Vec<_> = code().iter().flat_map(|source| rows::unexplained(source, &known)).collect();
     findings.extend(stories().iter().flat_map(|story| rows::unexplained_story(story, &known)));
     tidy(findings);

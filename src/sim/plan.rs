@@ -33,6 +33,9 @@ pub struct Plan {
     pub clients: ClientPlan,
     /// What they work on.
     pub registers: Registers,
+    /// Whether leases are judged although a clock is beyond the bound, where nothing is promised: for showing that the
+    /// judge notices.
+    pub judge_wild_clocks: bool,
     /// How long it lasts, until everything is healed.
     pub lasting: Duration,
 }
@@ -183,6 +186,7 @@ impl Plan {
                 operations: u64::MAX,
             },
             registers: Registers { keys: 4, reads_percent: 50, padding: 100 },
+            judge_wild_clocks: false,
             lasting,
         }
     }

@@ -30,10 +30,18 @@ pub struct Report {
 
 /// Runs `plan` on `subject`, and records everything if `trace` says so.
 #[must_use]
-pub fn run<S: Subject + 'static>(plan: &Plan, subject: &S, trace: bool) -> Report
-where
-    S: Clone,
-{
+pub fn run<S: Subject + Clone + 'static>(plan: &Plan, subject: &S, trace: bool) -> Report {
+    run_before(plan, subject, trace, None)
+}
+
+/// The same, but listens to one judge alone: for showing that it would notice by itself what others notice before it.
+#[must_use]
+pub fn run_before<S: Subject + Clone + 'static>(
+    plan: &Plan,
+    subject: &S,
+    trace: bool,
+    judge: Option<&'static str>,
+) -> Report {
     let (machines, digests) = (subject.clone(), subject.clone());
     let setup = Setup {
         seed: plan.seed,
@@ -47,7 +55,10 @@ where
         digest: Box::new(move |machine| digests.digest(machine)),
     };
     match World::new(setup) {
-        Ok(world) => Run::new(plan, subject, world).carry_out(),
+        Ok(mut world) => {
+            (world.only, world.judge_wild_clocks) = (judge, plan.judge_wild_clocks);
+            Run::new(plan, subject, world).carry_out()
+        }
         Err(what) => {
             let violation = Violation { judge: "a plan can be run", at: Instant::ZERO, node: None, what };
             let (tally, trace) = (Tally::default(), Trace::default());

@@ -142,6 +142,8 @@ pub struct World<M: StateMachine> {
     pub(super) clocks_within_bound: bool,
     /// Leases are judged all the same: for showing that the judge would notice.
     pub(super) judge_wild_clocks: bool,
+    /// The others are not listened to: for showing that this one would notice by itself.
+    pub(super) only: Option<&'static str>,
     wanted: Wanted,
 }
 
@@ -197,6 +199,7 @@ impl<M: StateMachine> World<M> {
             asked: super::ask::Asked::default(),
             clocks_within_bound: true,
             judge_wild_clocks: false,
+            only: None,
             wanted: Wanted::default(),
         };
         world.found(size)?;
@@ -291,6 +294,7 @@ impl<M: StateMachine> World<M> {
     pub(super) fn judge(&mut self, verdict: Verdict) {
         if let Err(violation) = verdict
             && self.violation.is_none()
+            && self.only.is_none_or(|only| only == violation.judge)
         {
             let violation = Violation { at: self.now, ..violation };
             let text = violation.to_string();

@@ -2,7 +2,7 @@
 //!
 //! A rule has a name of a letter and two digits: `o12`, `l24`, `s05`, `r03`, `p07`. In the rules it opens a paragraph
 //! (`**o12 Title.** Text`); in the table it opens a line (``| o12 | `test_one` `test_two` | open: what it waits for |``).
-//! Bugs of others (`docs/bugs.md`) are named in the same way: `b35`, `c02`, `d07`; two may share a paragraph.
+//! Bugs of others (`docs/known-bugs.md`) are named in the same way: `b35`, `c02`, `d07`; two may share a paragraph.
 
 use crate::source::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,15 +34,22 @@ pub(crate) fn conformance(rules: &Source, table: &Source, tests: &BTreeSet<Strin
     }
     for (row, line) in &lines {
         let at = format!("{}:{}", table.path, line.number);
-        // A bug of others has tests, or a reason in words.
-        let is_rule = row.starts_with(|c| RULES.contains(c));
-        if is_rule && !known.contains(row) {
+        if !known.contains(row) {
             findings.push(format!("{at}: {row} has no paragraph in {}", rules.path));
         }
+        findings.extend(gap(row, line, tests).map(|gap| format!("{at}: {row} {gap}")));
+    }
+    findings.append(&mut without_a_body(table, tests));
+    findings
+}
+
+/// Tests that a table names and nobody wrote.
+pub(crate) fn without_a_body(table: &Source, tests: &BTreeSet<String>) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (row, line) in parse(table).0 {
         for test in line.tests.iter().filter(|test| !tests.contains(*test)) {
-            findings.push(format!("{at}: {row} names the test `{test}`, which does not exist"));
+            findings.push(format!("{}:{}: {row} names the test `{test}`, which does not exist", table.path, line.number));
         }
-        findings.extend(gap(row, line, tests).filter(|_| is_rule).map(|gap| format!("{at}: {row} {gap}")));
     }
     findings
 }
@@ -82,7 +89,7 @@ pub(crate) fn unexplained(source: &Source, known: &BTreeSet<String>) -> Vec<Stri
     let functions = functions.iter().flat_map(|name| borne(name).map(|row| (0, row.to_owned())));
     let rows = quoted.chain(functions).filter_map(|(number, name)| Some((number, row_at(&name)?.to_owned())));
     let lost = rows.filter(|(_, row)| !known.contains(row));
-    lost.map(|(number, row)| format!("{}:{number}: `{row}` is in neither docs/rules.md nor docs/bugs.md", source.path))
+    lost.map(|(number, row)| format!("{}:{number}: `{row}` is in neither docs/rules.md nor docs/known-bugs.md", source.path))
         .collect()
 }
 
@@ -91,7 +98,7 @@ pub(crate) fn unexplained_story(story: &Source, known: &BTreeSet<String>) -> Vec
     let title = story.text.lines().next().unwrap_or_default();
     let in_title = title.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() == 3).filter_map(row_at);
     let lost = borne(story.stem()).chain(in_title).filter(|row| !known.contains(*row));
-    let says = |row| format!("{}: `{row}` is in neither docs/rules.md nor docs/bugs.md", story.path);
+    let says = |row| format!("{}: `{row}` is in neither docs/rules.md nor docs/known-bugs.md", story.path);
     lost.map(says).collect()
 }
 
@@ -158,7 +165,7 @@ mod tests {
         let named = |text: &str| unexplained(&Source::planted("src/a.rs", text), &known).len();
         assert_eq!(named("// see `o01` and `p16`, not `u16` nor `a01`\nfn o01_works() {}"), 0);
         assert_eq!(named("fn o01_b35_works() {}"), 1);
-        assert_eq!(explained(&Source::planted("bugs.md", "**c01, d03 Two.** Of `b01`.")).len(), 2);
+        assert_eq!(explained(&Source::planted("known-bugs.md", "**c01, d03 Two.** Of `b01`.")).len(), 2);
         assert_eq!(named("// see `o02`"), 1);
         assert_eq!(named("fn l77_works() {}"), 1);
         assert_eq!(named("fn p50() {} fn reads() {}"), 1);

@@ -1,0 +1,190 @@
+//! The simulator: seeds that must hold, and that it would notice if they did not.
+//!
+//! `TENURE_SEEDS=2000 cargo test --release --features sim --test sim seeds` runs more of them; the example `sim` runs as
+//! many as one likes, shows progress and makes short what fails. `tests/planted/check` breaks the engine and sees that
+//! the simulator finds it.
+
+#![cfg(feature = "sim")]
+
+use std::time::Duration;
+
+use tenure::core::Consistency;
+use tenure::sim::{Plan, Registers, Report, Strike, Tally, run, shrink};
+
+fn seeds(default: u64) -> u64 {
+    std::env::var("TENURE_SEEDS").ok().and_then(|number| number.parse().ok()).unwrap_or(default)
+}
+
+/// The plan of a seed, for a test that is not built for speed.
+fn short(seed: u64) -> Plan {
+    let mut plan = Plan::draw(seed);
+    plan.lasting /= 6;
+    plan
+}
+
+fn held(seed: u64, plan: &Plan) -> Report {
+    let report = run(plan, &plan.registers, false);
+    if let Some(violation) = &report.violation {
+        panic!("seed {seed}: {violation}");
+    }
+    report
+}
+
+#[test]
+fn seeds_keep_every_promise() {
+    let mut total = Tally::default();
+    for seed in 0..seeds(12) {
+        total += held(seed, &short(seed)).tally;
+    }
+    println!("{total:?}");
+    // A run that never gets there proves nothing about it.
+    let reached = [total.crashes, total.leaders, total.truncations, total.acknowledged, total.lease_reads];
+    assert!(reached.iter().all(|count| *count > 0), "{total:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 100..100 + seeds(4) {
+        let plan = short(seed);
+        let [one, other] = [held(seed, &plan), held(seed, &plan)];
+        assert_eq!((one.trace.hash, one.tally), (other.trace.hash, other.tally), "seed {seed}");
+    }
+    let [one, other] = [held(200, &short(200)), held(201, &short(201))];
+    assert_ne!(one.trace.hash, other.trace.hash, "the hash tells runs apart");
+}
+
+/// Recording a run does not change it.
+#[test]
+fn looking_at_a_run_does_not_change_it() {
+    let plan = short(300);
+    let recorded = run(&plan, &plan.registers, true);
+    assert_eq!(recorded.trace.hash, held(300, &plan).trace.hash);
+    assert!(recorded.trace.moments.len() > 1000);
+}
+
+/// Clocks that are wrong by a third break what leases promise. The judge notices, and the story is made short.
+#[test]
+fn leases_under_clocks_beyond_the_bound_are_noticed_and_the_story_is_short() {
+    let wild = |seed| {
+        let mut plan = short(seed);
+        plan.core.lease_reads = true;
+        plan.clients.reads = vec![Consistency::Lease];
+        plan.clocks = (0..plan.nodes).map(|node| [-330_000, 500_000][node as usize % 2]).collect();
+        plan.faults.retain(|fault| !matches!(fault.strike, Strike::ClockRate { .. }));
+        plan.judge_wild_clocks = true;
+        plan
+    };
+    let judged = |plan: &Plan| run(plan, &plan.registers, false).violation.map(|violation| violation.judge);
+    let leases = |judge: &&str| judge.contains("lease") || judge.contains("stale") || *judge == "linearizability";
+    let (plan, judge) = (0..50)
+        .map(wild)
+        .find_map(|plan| Some((plan.clone(), judged(&plan).filter(leases)?)))
+        .expect("one of fifty seeds shows it");
+    let shrunk = shrink(&plan, &plan.registers, 60).expect("it fails");
+    assert_eq!(shrunk.report.violation.map(|violation| violation.judge), Some(judge));
+    let (before, after) = (plan.faults.len(), shrunk.plan.faults.len());
+    assert!(after * 4 < before || after <= 4, "{before} faults, then {after}");
+}
+
+/// Row `l31` and the rule of thumb that a healthy cluster is quiet.
+#[test]
+fn a_healthy_cluster_elects_once_and_serves() {
+    let plan = Plan::quiet(1, 5, Duration::from_secs(600));
+    let report = held(1, &plan);
+    assert_eq!((report.tally.leaders, report.tally.unknown), (1, 0));
+    assert!(report.tally.acknowledged > 500, "{:?}", report.tally);
+}
+
+/// A state machine that forgets: the clients notice, whatever the engine does.
+#[test]
+fn a_state_machine_that_is_wrong_is_noticed() {
+    let plan = Plan::quiet(7, 3, Duration::from_secs(300));
+    let report = run(&plan, &forgetful::Forgetful(plan.registers), false);
+    let judge = report.violation.map(|violation| violation.judge);
+    assert!(matches!(judge, Some("linearizability" | "equal state machines")), "{judge:?}");
+}
+
+/// Registers that lose a write now and then, on one node.
+mod forgetful {
+    use bytes::Bytes;
+    use tenure::sim::dice::Dice;
+    use tenure::sim::{Operation, Outcome, Register, RegisterMachine, Registers, Subject};
+    use tenure::state_machine::{ApplyError, Command, StateMachine};
+    use tenure::types::NodeId;
+
+    #[derive(Clone)]
+    pub(crate) struct Forgetful(pub(crate) Registers);
+
+    pub(crate) struct Machine {
+        registers: RegisterMachine,
+        node: NodeId,
+    }
+
+    impl StateMachine for Machine {
+        type Output = Outcome;
+
+        fn apply(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, ApplyError> {
+            let forgets = |command: &Command| self.node == NodeId(2) && command.id.index.0.is_multiple_of(50);
+            let mut outputs = Vec::new();
+            for command in commands {
+                let forgotten = forgets(command);
+                let output = self.registers.apply(std::slice::from_ref(command))?;
+                if forgotten {
+                    self.registers = RegisterMachine::default();
+                }
+                outputs.extend(output);
+            }
+            Ok(outputs)
+        }
+    }
+
+    impl Subject for Forgetful {
+        type Machine = Machine;
+        type Operation = Operation;
+        type Outcome = Outcome;
+        type Model = Register;
+
+        fn machine(&self, node: NodeId) -> Machine {
+            Machine { registers: self.0.machine(node), node }
+        }
+
+        fn operation(&self, dice: &mut Dice, serial: u64) -> Operation {
+            self.0.operation(dice, serial)
+        }
+
+        fn command(&self, operation: &Operation, nonce: u64) -> Option<Bytes> {
+            self.0.command(operation, nonce)
+        }
+
+        fn outcome(&self, operation: &Operation, output: Outcome) -> Outcome {
+            self.0.outcome(operation, output)
+        }
+
+        fn query(&self, machine: &Machine, operation: &Operation) -> Outcome {
+            self.0.query(&machine.registers, operation)
+        }
+
+        fn key(&self, operation: &Operation) -> u64 {
+            self.0.key(operation)
+        }
+
+        fn model(&self) -> Register {
+            self.0.model()
+        }
+
+        fn digest(&self, machine: &Machine) -> u64 {
+            self.0.digest(&machine.registers)
+        }
+    }
+}
+
+/// What a run needs that is asked for too much of.
+#[test]
+fn a_plan_that_cannot_be_run_says_why() {
+    let mut plan = Plan::quiet(1, 3, Duration::from_secs(1));
+    plan.core.limits.append_entries = 0;
+    let violation = run(&plan, &plan.registers, false).violation.expect("it cannot be run");
+    assert!(violation.judge == "a plan can be run" && violation.what.contains("append_entries"), "{violation}");
+    plan.nodes = 0;
+    assert!(run(&plan, &Registers { keys: 1, reads_percent: 0, padding: 0 }, false).violation.is_some());
+}
