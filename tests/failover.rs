@@ -1,15 +1,17 @@
 //! How long a group is without a leader when its leader dies: seeded kills in virtual time.
 //!
-//! `TENURE_KILLS=1000 cargo test --release --test failover -- --nocapture` prints the figures of `docs/status.md`.
-#![cfg(feature = "node")]
+//! `TENURE_KILLS=1000 cargo test --release --features sim --test failover -- --nocapture` prints the figures of `docs/status.md`.
+#![cfg(feature = "sim")]
 // A helper of a test may fail like a test.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
-use support::cluster::{Cluster, Told, Weather};
+use support::cluster::{Cluster, Told};
 use support::lone::{GROUP, ms};
 use tenure::config::CoreConfig;
+use tenure::sim::Weather;
+use tenure::sim::dice::Span;
 use tenure::time::Duration;
 use tenure::types::NodeId;
 
@@ -47,18 +49,18 @@ impl Series {
     }
 }
 
-/// Links of 1 to 10 ms that lose one message in a hundred, and a disk that takes up to 2 ms.
+/// Links of 1 to 10 ms that lose one message in a hundred; a sync takes up to 2 ms.
 fn weather() -> Weather {
-    Weather { delay: (1, 9), loss: 1, sync: (0, 2), ..Weather::fair() }
+    Weather { delay: Span::millis(1, 10), loss_ppm: 10_000, ordered: false, ..Weather::fair() }
 }
 
 /// From the kill to the first write that the new leader commits.
 fn kill(cluster: &mut Cluster) -> Duration {
     let old = cluster.leader().unwrap();
-    let killed = cluster.now;
+    let killed = cluster.now();
     cluster.crash(old);
     loop {
-        assert!(cluster.now.since(killed) < ms(10 * E), "seed {}: no leader", cluster.seed);
+        assert!(cluster.now().since(killed) < ms(10 * E), "seed {}: no leader", cluster.seed);
         if cluster.run_until(E, |cluster| cluster.leader().is_some()).is_none() {
             continue;
         }
@@ -66,7 +68,7 @@ fn kill(cluster: &mut Cluster) -> Duration {
         let write = cluster.propose(leader, "first");
         cluster.run_until(E, |cluster| cluster.told(write) != Told::Nothing);
         if let Told::Committed(_) = cluster.told(write) {
-            return cluster.now.since(killed);
+            return cluster.now().since(killed);
         }
     }
 }
@@ -82,14 +84,13 @@ fn series(size: u64, kills: u64, succession: bool) -> Series {
         for number in 0..5 {
             let leader = cluster.leader().unwrap();
             cluster.propose(leader, format!("{number}"));
-            let pause = cluster.draw((50, 150));
+            let pause = cluster.draw(50, 150);
             cluster.run_for(pause);
         }
         cluster.run_until(20 * E, |cluster| cluster.leader().is_some()).expect("a leader");
-        cluster.candidates.clear();
+        let contested = cluster.world.contested_terms();
         series.pauses.push(kill(&mut cluster));
-        series.split += usize::from(cluster.candidates.values().any(|nodes| nodes.len() > 1));
-        cluster.judge_clients();
+        series.split += usize::from(cluster.world.contested_terms() > contested);
     }
     series.pauses.sort_unstable();
     series

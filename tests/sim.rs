@@ -5,6 +5,7 @@
 //! the simulator finds it.
 
 #![cfg(feature = "sim")]
+#![allow(clippy::panic, reason = "a test program, its helpers included")]
 
 use std::time::Duration;
 

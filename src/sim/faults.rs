@@ -1,7 +1,6 @@
 //! What can be done to a world.
 
-use std::path::Path;
-
+use super::dice::Span;
 use super::disk::Fault as DiskFault;
 use super::judges::broken;
 use super::network::{Link, Weather};
@@ -197,21 +196,10 @@ impl<M: StateMachine> World<M> {
         disk.inject(DiskFault { call: disk.calls() + skip, takes_effect, kind: std::io::ErrorKind::Other });
     }
 
-    /// A node's disk answers every call again.
-    pub fn mend_disk(&mut self, id: u64) {
-        self.node(id).disk.clear_fault();
-    }
-
     /// A node whose log has failed needs a new process; whether it is one.
     #[must_use]
     pub fn log_has_failed(&self, id: u64) -> bool {
         self.node(id).life.as_ref().is_some_and(|life| life.log_failed || life.read_failed)
-    }
-
-    /// The files on a node's disk.
-    #[must_use]
-    pub fn files(&self, id: u64) -> Vec<std::path::PathBuf> {
-        self.node(id).disk.names().into_iter().filter(|path| path.starts_with(Path::new("/"))).collect()
     }
 
     /// A node's state machine does not come back until [`World::unblock_machine`].
@@ -267,5 +255,37 @@ impl<M: StateMachine> World<M> {
     #[must_use]
     pub fn weather(&self) -> &Weather {
         &self.network.weather
+    }
+
+    // ---- the end of all faults -------------------------------------------------------------------------------------
+
+    /// A node's disk answers every call again; a process whose log has failed is started anew.
+    pub fn replace_process(&mut self, id: u64) {
+        self.node(id).disk.clear_fault();
+        if self.log_has_failed(id) {
+            self.crash(id, false);
+            self.restart(id);
+        }
+    }
+
+    /// Ends every fault: the network is fair, the disks and state machines are quick, every process runs. Clocks stay as
+    /// they are.
+    pub fn heal(&mut self) {
+        self.fault(None, || "everything is healed".to_owned());
+        self.mend_all();
+        self.set_weather(Weather::fair());
+        (self.sync, self.apply) =
+            (Span(Duration::ZERO, self.core.timing.promise() / 500), Span::exactly(Duration::ZERO));
+        for id in self.ids() {
+            let node = self.node_mut(id);
+            node.slow = Duration::ZERO;
+            self.unhang_disk(id);
+            self.unblock_machine(id);
+            self.resume(id);
+        }
+        for id in self.ids() {
+            self.replace_process(id);
+            self.restart(id);
+        }
     }
 }

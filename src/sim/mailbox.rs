@@ -21,8 +21,11 @@ pub enum Told<O> {
     Transferred(Result<NodeId, TransferError>),
 }
 
-/// What was told since somebody last looked, by token.
-pub(super) struct Mailbox<O>(Arc<Mutex<Vec<(u64, Told<O>)>>>);
+/// What was told, by token.
+type Letters<O> = Arc<Mutex<Vec<(u64, Told<O>)>>>;
+
+/// What was told since somebody last looked.
+pub(super) struct Mailbox<O>(Letters<O>);
 
 impl<O: Send + 'static> Mailbox<O> {
     pub(super) fn new() -> Self {
@@ -41,7 +44,7 @@ impl<O: Send + 'static> Mailbox<O> {
 
 pub(super) struct Slip<O> {
     token: u64,
-    letters: Arc<Mutex<Vec<(u64, Told<O>)>>>,
+    letters: Letters<O>,
 }
 
 impl<O> Slip<O> {

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::client::Clients;
-use super::dice::Span;
 use super::judges::{Violation, broken, require};
 use super::linearizability::{self, CheckError};
-use super::network::Weather;
 use super::plan::{Fault, Plan, Strike, Target};
 use super::subject::Subject;
 use super::tally::Tally;
@@ -111,6 +109,7 @@ impl<'a, S: Subject> Run<'a, S> {
         let lasted = world.now().since(self.begun);
         world.tally.simulated_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
         world.tally.lost_elections = world.votes.lost_elections() as u64;
+        world.tally.contested_terms = world.contested_terms() as u64;
         Report { violation: world.violation.take(), tally: world.tally, healed_in, trace: world.trace }
     }
 
@@ -271,18 +270,9 @@ impl<'a, S: Subject> Run<'a, S> {
             }
             Strike::SlowDisk { .. } => world.slow_disk(id, Duration::ZERO),
             Strike::HangDisk { .. } => world.unhang_disk(id),
-            Strike::FailDisk { .. } => self.replace_process(id),
+            Strike::FailDisk { .. } => world.replace_process(id),
             Strike::BlockMachine { .. } => world.unblock_machine(id),
             _ => {}
-        }
-    }
-
-    /// The disk answers again; a process whose log has failed is started anew.
-    fn replace_process(&mut self, id: u64) {
-        self.world.mend_disk(id);
-        if self.world.log_has_failed(id) {
-            self.world.crash(id, false);
-            self.world.restart(id);
         }
     }
 
@@ -290,7 +280,8 @@ impl<'a, S: Subject> Run<'a, S> {
 
     /// Everything is healed: a leader is there in time, a write is applied everywhere in time, everybody was answered.
     fn heal_and_judge(&mut self) -> Duration {
-        self.heal();
+        self.calm = true;
+        self.world.heal();
         let e = self.plan.core.timing.promise();
         let begun = self.world.now();
         let led = self.go_on_while(e * HEAL_LIMIT, |run| run.world.leader().is_none());
@@ -311,26 +302,6 @@ impl<'a, S: Subject> Run<'a, S> {
 
     fn judge(&mut self, holds: bool, judge: &'static str, what: impl FnOnce() -> String) {
         self.world.judge(require(holds, judge, 0, what).map_err(|violation| Violation { node: None, ..violation }));
-    }
-
-    fn heal(&mut self) {
-        self.calm = true;
-        let e = self.plan.core.timing.promise();
-        let world = &mut self.world;
-        world.fault(None, || "everything is healed".to_owned());
-        world.mend_all();
-        world.set_weather(Weather::fair());
-        (world.sync, world.apply) = (Span(Duration::ZERO, e / 500), Span::exactly(Duration::ZERO));
-        for id in world.ids() {
-            world.slow_disk(id, Duration::ZERO);
-            world.unhang_disk(id);
-            world.unblock_machine(id);
-            world.resume(id);
-        }
-        for id in self.world.ids() {
-            self.replace_process(id);
-            self.world.restart(id);
-        }
     }
 
     /// A new write is applied on every node within 6 E of a leader that stays.

@@ -40,6 +40,8 @@ tally! {
     frames,
     /// Messages in them.
     messages,
+    /// Payload bytes of the entries in them.
+    payload_bytes,
     /// Frames lost by chance.
     lost,
     /// Frames that a cut link swallowed.
@@ -90,6 +92,8 @@ tally! {
     leaders,
     /// Terms in which somebody stood and nobody won.
     lost_elections,
+    /// Terms in which more than one stood.
+    contested_terms,
     /// Ends of logs replaced.
     truncations,
     /// Leaders that gave up, for whatever reason.
@@ -108,7 +112,7 @@ tally! {
     applied,
     /// Entries read back from a log for a peer or a state machine.
     loads,
-    /// Leases in use when another node was elected: told by the judge that saw them end in time.
+    /// Leases told to the threads beside the shard, renewals included.
     leases_published,
     /// Clients: operations begun.
     operations,

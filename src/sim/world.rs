@@ -20,6 +20,7 @@ use super::tally::Tally;
 use super::trace::{Scene, Trace};
 use crate::config::CoreConfig;
 use crate::core::{Core, Load, RoleKind};
+use crate::message::{Body, Message};
 use crate::quorum::Configuration;
 use crate::runtime::driver::ShardInput;
 use crate::state_machine::StateMachine;
@@ -276,6 +277,12 @@ impl<M: StateMachine> World<M> {
         &self.trace
     }
 
+    /// In how many terms more than one node stood.
+    #[must_use]
+    pub fn contested_terms(&self) -> usize {
+        self.votes.contested()
+    }
+
     /// The first promise that was broken, if one was.
     #[must_use]
     pub fn violation(&self) -> Option<&Violation> {
@@ -443,11 +450,14 @@ impl<M: StateMachine> World<M> {
     }
 
     /// Sends what one flush of a node wants sent: one frame for each receiver.
-    fn post(&mut self, from: u64, messages: &mut Vec<crate::message::Message>) {
+    fn post(&mut self, from: u64, messages: &mut Vec<Message>) {
         let (durable, last) = (self.logs.durable_hard_state(from), self.logs.durable_last(from));
         for message in &*messages {
             let verdict = self.votes.sent(message, durable, last);
             self.judge(verdict);
+            if let Body::AppendEntries(append) = &message.body {
+                self.tally.payload_bytes += append.slice.bytes() as u64;
+            }
         }
         let mut frames = Vec::new();
         while let Some(to) = messages.first().map(|message| message.to) {
@@ -546,7 +556,7 @@ impl<M: StateMachine> World<M> {
         self.wanted = wanted;
     }
 
-    pub(super) fn send(&mut self, from: u64, messages: &mut Vec<crate::message::Message>) {
+    pub(super) fn send(&mut self, from: u64, messages: &mut Vec<Message>) {
         if !messages.is_empty() {
             self.post(from, messages);
         }

@@ -1,162 +1,49 @@
-//! A cluster in virtual time: the node's own shard, a network and disks that fail, and judges that look on.
-//!
-//! One seed decides everything. Each event is a delivery, a finished sync, an applied batch or a timer; between events
-//! the judges check what must hold at every instant.
+//! A world of the simulator, as the stories of `tests/cluster.rs` want to speak of it: times in ms, commands as text.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{Rng, RngExt, SeedableRng};
 use tenure::config::{CoreConfig, Limits, Timing};
-use tenure::core::{Consistency, CoreStatus, Event as CoreEvent, Lease, Load, RoleKind};
-use tenure::log::{Entry, EntryKind, Write};
-use tenure::message::Message;
-use tenure::runtime::driver::{Committed, Effects, Shard, ShardInput};
-use tenure::runtime::{Answer, ReadReply, Reply, TransferError, TransferReply};
+use tenure::core::{Consistency, CoreStatus, RoleKind};
+use tenure::runtime::ProposalError;
+use tenure::sim::dice::Dice;
+use tenure::sim::{Setup, Weather, World};
+use tenure::state_machine::{ApplyError, Command, StateMachine};
 use tenure::time::{Duration, Instant};
-use tenure::types::{EntryId, GroupId, Index, NodeId, Term};
+use tenure::types::{EntryId, NodeId};
 
-pub use super::client::Told;
-use super::client::{Ledger, ReadSlip, Slip, TransferSlip};
-use super::clock::NodeClock;
-use super::disk::Disk;
-use super::lone::{GROUP, ms, voters};
+use super::lone::ms;
 
-#[path = "judges.rs"]
-mod judges;
+/// Counts commands.
+pub struct Counter(u64);
 
-/// How bad the world is. All times in ms, all chances in percent.
-#[derive(Clone, Debug)]
-pub struct Weather {
-    pub delay: (u64, u64),
-    pub loss: u64,
-    pub duplication: u64,
-    /// Chance that a message is delayed by up to this many ms more, overtaking being the point.
-    pub straggle: (u64, u64),
-    pub sync: (u64, u64),
-    /// Chance that a sync takes up to this many ms more: a disk that hangs.
-    pub stall: (u64, u64),
-}
+impl StateMachine for Counter {
+    type Output = ();
 
-impl Weather {
-    pub fn fair() -> Self {
-        Self { delay: (1, 2), loss: 0, duplication: 0, straggle: (0, 0), sync: (0, 1), stall: (0, 0) }
-    }
-
-    /// `l09`: 0-27 ms, 10 % lost, some answers up to 7 s late.
-    pub fn lab() -> Self {
-        Self { delay: (0, 27), loss: 10, duplication: 2, straggle: (3, 7000), sync: (0, 10), stall: (0, 0) }
+    fn apply(&mut self, commands: &[Command]) -> Result<Vec<()>, ApplyError> {
+        self.0 += commands.len() as u64;
+        Ok(vec![(); commands.len()])
     }
 }
 
-enum Happening {
-    Deliver(Message),
-    Synced { node: u64, incarnation: u64 },
-    Applied { node: u64, incarnation: u64, index: Index },
-    Loaded { node: u64, incarnation: u64, load: Load },
-    Resume { node: u64, incarnation: u64, jumped: bool },
-    Restart { node: u64 },
-}
-
-pub struct Member {
-    shard: Option<Shard>,
-    pub disk: Disk,
-    /// The state machine, in memory: (id, command) of every applied command.
-    pub applied: Vec<(EntryId, Bytes)>,
-    applied_index: Index,
-    waiting_reads: Vec<(Index, ReadReply)>,
-    incarnation: u64,
-    syncing: bool,
-    /// The state machine does not come back from `apply`; what is committed meanwhile waits.
-    blocked: Option<Vec<Committed>>,
-    /// The process is stopped; what comes in meanwhile waits.
-    paused: Option<Vec<ShardInput>>,
-    clock: NodeClock,
-    /// The lease as threads beside the shard may use it.
-    pub published: Option<Lease>,
+/// What a client was told of a proposal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    Nothing,
+    Committed(EntryId),
+    Refused(ProposalError),
 }
 
 pub struct Cluster {
+    pub world: World<Counter>,
     pub seed: u64,
-    pub now: Instant,
-    pub weather: Weather,
-    pub members: BTreeMap<u64, Member>,
-    /// Directed links that carry nothing.
-    pub cut: BTreeSet<(u64, u64)>,
-    pub messages: u64,
-    pub bytes: u64,
-    pub leader_changes: u64,
-    pub truncations: u64,
-    /// How often leaders gave up, by reason.
-    pub abdications: BTreeMap<String, u64>,
-    template: CoreConfig,
-    rng: Xoshiro256PlusPlus,
-    happenings: BinaryHeap<Reverse<(Instant, u64)>>,
-    pending: BTreeMap<u64, Happening>,
-    sequence: u64,
-    /// Who stood for election, by term: two in one term may split the vote.
-    pub candidates: BTreeMap<Term, BTreeSet<u64>>,
-    // What the judges remember.
-    leaders: BTreeMap<Term, u64>,
-    committed: BTreeMap<Index, (Term, Bytes)>,
-    proposals: Vec<(Bytes, Arc<Slip>)>,
-    ledger: Ledger,
-    open_reads: Vec<Arc<ReadSlip>>,
-    transfers: Vec<Arc<TransferSlip>>,
-    /// Reads that were confirmed, by consistency; those that a published lease answered as `published`.
-    pub answered: BTreeMap<&'static str, usize>,
-}
-
-/// Collects what one flush wants done.
-#[derive(Default)]
-struct Wanted {
-    messages: Vec<Message>,
-    writes: Vec<Write>,
-    applies: Vec<Committed>,
-    reads: Vec<(Index, ReadReply)>,
-    loads: Vec<Load>,
-    answers: Vec<Answer>,
-    events: Vec<CoreEvent>,
-    /// The last change, if there was one.
-    lease: Option<Option<Lease>>,
-}
-
-impl Effects for Wanted {
-    fn lease(&mut self, _group: GroupId, lease: Option<Lease>) {
-        assert!(self.messages.is_empty() && self.applies.is_empty(), "a lease is told before everything else");
-        self.lease = Some(lease);
-    }
-
-    fn send(&mut self, messages: &mut Vec<Message>) {
-        self.messages.append(messages);
-    }
-
-    fn persist(&mut self, _group: GroupId, write: Write) {
-        self.writes.push(write);
-    }
-
-    fn apply(&mut self, _group: GroupId, entries: Vec<Committed>) {
-        self.applies.extend(entries);
-    }
-
-    fn read(&mut self, _group: GroupId, index: Index, reply: ReadReply) {
-        self.reads.push((index, reply));
-    }
-
-    fn load(&mut self, _group: GroupId, load: Load) {
-        self.loads.push(load);
-    }
-
-    fn answer(&mut self, answer: Answer) {
-        self.answers.push(answer);
-    }
-
-    fn event(&mut self, _group: GroupId, event: CoreEvent) {
-        self.events.push(event);
-    }
+    /// By token; a proposal is named by its token.
+    told: BTreeMap<u64, Told>,
+    reads: usize,
+    dice: Dice,
+    /// The number of commands, so that no two are equal.
+    commands: u64,
+    e: Duration,
 }
 
 impl Cluster {
@@ -165,257 +52,112 @@ impl Cluster {
     }
 
     pub fn with(seed: u64, size: u64, weather: Weather, timing: Timing, limits: Limits) -> Self {
-        let mut template = CoreConfig::new(NodeId(1), GROUP, 0);
-        (template.timing, template.limits) = (timing, limits);
-        Self::like(seed, size, weather, template)
+        let mut setup = setup(seed, size, weather);
+        (setup.core.timing, setup.core.limits) = (timing, limits);
+        Self::of(seed, setup)
     }
 
-    /// A cluster whose nodes are configured like `template`, but for their ids and seeds.
-    pub fn like(seed: u64, size: u64, weather: Weather, template: CoreConfig) -> Self {
-        let member = |id| {
-            let disk = Disk::founded(voters(size));
-            let member = Member {
-                shard: None,
-                disk,
-                applied: Vec::new(),
-                applied_index: Index::ZERO,
-                waiting_reads: Vec::new(),
-                incarnation: 0,
-                syncing: false,
-                blocked: None,
-                paused: None,
-                clock: NodeClock::true_time(),
-                published: None,
-            };
-            (id, member)
-        };
-        let mut cluster = Self {
-            seed,
-            now: Instant::ZERO + Duration::from_secs(1000),
-            weather,
-            members: (1..=size).map(member).collect(),
-            cut: BTreeSet::new(),
-            messages: 0,
-            bytes: 0,
-            leader_changes: 0,
-            truncations: 0,
-            abdications: BTreeMap::new(),
-            template,
-            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
-            happenings: BinaryHeap::new(),
-            pending: BTreeMap::new(),
-            sequence: 0,
-            candidates: BTreeMap::new(),
-            leaders: BTreeMap::new(),
-            committed: BTreeMap::new(),
-            proposals: Vec::new(),
-            ledger: Ledger::default(),
-            open_reads: Vec::new(),
-            transfers: Vec::new(),
-            answered: BTreeMap::new(),
-        };
-        for id in cluster.ids() {
-            cluster.restart(id);
-        }
-        cluster
+    /// A cluster whose nodes are configured like `core`, but for their ids and seeds.
+    pub fn like(seed: u64, size: u64, weather: Weather, core: CoreConfig) -> Self {
+        let mut setup = setup(seed, size, weather);
+        setup.core = core;
+        Self::of(seed, setup)
+    }
+
+    fn of(seed: u64, setup: Setup<Counter>) -> Self {
+        let e = setup.core.timing.promise();
+        let world = World::new(setup).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let (told, dice) = (BTreeMap::new(), Dice::new(seed, "story"));
+        Self { world, seed, told, reads: 0, dice, commands: 0, e }
     }
 
     pub fn ids(&self) -> Vec<u64> {
-        self.members.keys().copied().collect()
+        self.world.ids()
     }
 
-    /// A random number in `range` (inclusive), from the cluster's seed.
-    pub fn draw(&mut self, range: (u64, u64)) -> u64 {
-        self.rng.random_range(range.0..=range.1)
+    pub fn draw(&mut self, from: u64, to: u64) -> u64 {
+        self.dice.number(from, to)
     }
 
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.draw((0, 99)) < percent
+    pub fn now(&self) -> Instant {
+        self.world.now()
     }
 
-    // ---- faults ----------------------------------------------------------------------------------------------------
+    // ---- what happens to it ----------------------------------------------------------------------------------------
 
-    /// The process dies. Of the writes that were not durable, a random number of the oldest reached the disk.
     pub fn crash(&mut self, id: u64) {
-        let kept = self.draw((0, 4));
-        let Some(member) = self.members.get_mut(&id) else { return };
-        if member.shard.take().is_none() {
-            return;
-        }
-        for _ in 0..kept {
-            member.disk.sync_one();
-        }
-        member.disk.crash();
-        member.incarnation += 1;
-        member.syncing = false;
-        member.applied.clear();
-        member.applied_index = Index::ZERO;
-        member.waiting_reads.clear();
-        (member.blocked, member.paused, member.published) = (None, None, None);
-    }
-
-    /// The process is stopped until [`Cluster::resume`]: what comes in waits, time goes on. A sync that is under way ends.
-    pub fn pause(&mut self, id: u64) {
-        if let Some(member) = self.members.get_mut(&id).filter(|member| member.shard.is_some()) {
-            member.paused.get_or_insert_default();
-        }
-    }
-
-    /// The same for so many ms. If the machine slept as well, it notices when it wakes up (rule `p16`).
-    pub fn pause_for(&mut self, id: u64, millis: u64, jumped: bool) {
-        self.pause(id);
-        let incarnation = self.members[&id].incarnation;
-        self.schedule(ms(millis), Happening::Resume { node: id, incarnation, jumped });
-    }
-
-    /// The process goes on with everything that waited, in one round.
-    pub fn resume(&mut self, id: u64) {
-        let waiting = self.members.get_mut(&id).and_then(|member| member.paused.take());
-        for input in waiting.into_iter().flatten() {
-            self.hand_in(id, input);
-        }
-        self.carry_out(id);
-    }
-
-    pub fn is_paused(&self, id: u64) -> bool {
-        self.members[&id].paused.is_some()
-    }
-
-    /// A node's clock runs faster than true time by so many millionths.
-    pub fn set_clock_rate(&mut self, id: u64, rate_ppm: i64) {
-        let now = self.now;
-        self.members.get_mut(&id).unwrap().clock.set_rate(now, rate_ppm);
-    }
-
-    /// A node that is down comes back with another beginning of time.
-    pub fn shift_clock(&mut self, id: u64, by: Duration) {
-        assert!(!self.is_up(id), "a running node would notice");
-        self.members.get_mut(&id).unwrap().clock.shift(by);
-    }
-
-    /// A node is told that its clock jumped (rule `p16`).
-    pub fn clock_jumped(&mut self, id: u64) {
-        self.input(id, ShardInput::ClockJumped);
-    }
-
-    /// The state machine of a node blocks until [`Cluster::unblock`].
-    pub fn block(&mut self, id: u64) {
-        if let Some(member) = self.members.get_mut(&id) {
-            member.blocked.get_or_insert_default();
-        }
-    }
-
-    pub fn unblock(&mut self, id: u64) {
-        let waiting = self.members.get_mut(&id).and_then(|member| member.blocked.take());
-        for committed in waiting.into_iter().flatten() {
-            self.apply(id, committed);
-        }
+        self.world.crash(id, true);
+        self.hear();
     }
 
     pub fn restart(&mut self, id: u64) {
-        let seed = self.rng.next_u64();
-        let mut config = self.template.clone();
-        let Some(member) = self.members.get_mut(&id) else { return };
-        if member.shard.is_some() {
-            return;
-        }
-        let now = member.clock.at(self.now);
-        (config.id, config.seed) = (NodeId(id), seed);
-        let mut shard = Shard::new();
-        shard.open(&mut || now, config, member.disk.restore(Index::ZERO)).expect("the disk holds a group");
-        member.shard = Some(shard);
-        self.carry_out(id);
-    }
-
-    /// The process dies and is back after so many ms.
-    pub fn crash_for(&mut self, id: u64, millis: u64) {
-        self.crash(id);
-        self.schedule(ms(millis), Happening::Restart { node: id });
-    }
-
-    pub fn is_up(&self, id: u64) -> bool {
-        self.members[&id].shard.is_some()
+        self.world.restart(id);
+        self.hear();
     }
 
     /// Cuts every link between the two sides, both ways.
     pub fn partition(&mut self, side: &[u64]) {
-        for a in self.ids() {
-            for b in self.ids() {
-                if side.contains(&a) != side.contains(&b) {
-                    self.cut.insert((a, b));
-                }
-            }
-        }
+        let links = self.world.links_between(side);
+        self.world.cut(&links);
     }
 
+    /// Mends every link.
     pub fn heal(&mut self) {
-        self.cut.clear();
+        self.world.mend_all();
     }
 
     // ---- clients ---------------------------------------------------------------------------------------------------
 
     /// Proposes a command at a node; its fate is in [`Cluster::told`].
-    pub fn propose(&mut self, id: u64, command: impl Into<Bytes>) -> usize {
-        let command = command.into();
-        let slip = Slip::new();
-        self.proposals.push((command.clone(), slip.clone()));
-        self.input(id, ShardInput::Propose { group: GROUP, command, reply: Reply::new(slip) });
-        self.proposals.len() - 1
+    pub fn propose(&mut self, id: u64, command: impl Into<String>) -> u64 {
+        self.commands += 1;
+        let command = Bytes::from(format!("{} {}", self.commands, command.into()));
+        let token = self.world.propose(id, command);
+        self.told.insert(token, Told::Nothing);
+        self.hear();
+        token
     }
 
-    pub fn told(&self, proposal: usize) -> Told {
-        self.proposals[proposal].1.told.lock().unwrap().clone()
+    pub fn told(&self, proposal: u64) -> Told {
+        self.told[&proposal].clone()
     }
 
-    /// Asks a node for a linearizable read; judged when it is answered.
+    /// Asks a node for a linearizable read; the world's judges look at the answer.
     pub fn read(&mut self, id: u64) {
-        self.read_as(id, Consistency::Linearizable);
+        self.world.read(id, Consistency::Linearizable);
+        self.hear();
     }
 
-    /// Asks a node for a read; judged when it is answered. As a group's handle does, it uses a published lease without
-    /// asking the shard.
-    pub fn read_as(&mut self, id: u64, consistency: Consistency) {
-        let floor = self.ledger.floor(consistency, self.now, self.template.timing.clock_drift_ppm);
-        let slip = Arc::new(ReadSlip { node: id, consistency, asked: self.now, floor, told: Default::default() });
-        self.open_reads.push(slip.clone());
-        let reply = ReadReply::new(slip);
-        match self.usable_lease(id).filter(|_| consistency == Consistency::Lease && !self.is_paused(id)) {
-            Some(lease) => {
-                *self.answered.entry("published").or_default() += 1;
-                self.members.get_mut(&id).unwrap().waiting_reads.push((lease.read_index, reply));
-                self.answer_waiting(id);
-                self.judge_reads();
+    pub fn answered_reads(&self) -> usize {
+        self.reads
+    }
+
+    pub fn acknowledged(&self) -> usize {
+        self.told.values().filter(|told| matches!(told, Told::Committed(_))).count()
+    }
+
+    fn hear(&mut self) {
+        for (token, _, told) in self.world.take_told() {
+            match told {
+                tenure::sim::Told::Applied(id, ()) => drop(self.told.insert(token, Told::Committed(id))),
+                tenure::sim::Told::Failed(error) => drop(self.told.insert(token, Told::Refused(error))),
+                tenure::sim::Told::Read(Ok(_)) => self.reads += 1,
+                _ => {}
             }
-            None => self.input(id, ShardInput::Read { group: GROUP, consistency, reply }),
+        }
+        if let Some(violation) = self.world.violation() {
+            panic!("seed {}: {violation}", self.seed);
         }
     }
 
-    /// The published lease of a node, if it lasts on the node's own clock.
-    pub fn usable_lease(&self, id: u64) -> Option<Lease> {
-        let member = &self.members[&id];
-        member.published.filter(|lease| member.clock.at(self.now) < lease.until)
-    }
-
-    /// Asks a node to hand leadership over; what became of it is in [`Cluster::transferred`].
-    pub fn transfer(&mut self, id: u64, target: Option<u64>) -> usize {
-        let slip = Arc::new(TransferSlip::default());
-        self.transfers.push(slip.clone());
-        let (target, reply) = (target.map(NodeId), TransferReply::new(slip));
-        self.input(id, ShardInput::Transfer { group: GROUP, target, reply });
-        self.transfers.len() - 1
-    }
-
-    pub fn transferred(&self, transfer: usize) -> Option<Result<NodeId, TransferError>> {
-        *self.transfers[transfer].told.lock().unwrap()
-    }
+    // ---- looking ---------------------------------------------------------------------------------------------------
 
     pub fn leader(&self) -> Option<u64> {
-        let leads = |id: &u64| self.role(*id) == Some(RoleKind::Leader);
-        self.ids().into_iter().filter(leads).max_by_key(|id| self.term(*id))
+        self.world.leader()
     }
 
     pub fn role(&self, id: u64) -> Option<RoleKind> {
-        Some(self.status(id)?.role)
+        self.world.role(id)
     }
 
     pub fn term(&self, id: u64) -> u64 {
@@ -427,252 +169,70 @@ impl Cluster {
     }
 
     pub fn status(&self, id: u64) -> Option<CoreStatus> {
-        Some(self.members[&id].shard.as_ref()?.status(GROUP)?.core)
+        Some(self.world.core(id)?.status())
+    }
+
+    pub fn leader_changes(&self) -> u64 {
+        self.world.tally().leaders
+    }
+
+    pub fn messages(&self) -> u64 {
+        self.world.tally().messages
     }
 
     // ---- time ------------------------------------------------------------------------------------------------------
 
     pub fn run_for(&mut self, millis: u64) {
-        let end = self.now + ms(millis);
-        while self.next_time().is_some_and(|time| time <= end) {
-            self.advance();
-        }
-        self.now = end;
+        let end = self.now() + ms(millis);
+        self.world.run_until_time(end);
+        self.hear();
     }
 
     /// Runs until `done`, at most for `millis`. Returns the time that passed, `None` if it did not come to that.
     pub fn run_until(&mut self, millis: u64, mut done: impl FnMut(&Self) -> bool) -> Option<Duration> {
-        let (start, end) = (self.now, self.now + ms(millis));
+        let (start, end) = (self.now(), self.now() + ms(millis));
         while !done(self) {
-            if self.next_time().is_none_or(|time| time > end) {
-                self.now = end;
+            if self.world.next_event().is_none_or(|at| at > end) {
+                self.world.run_until_time(end);
                 return None;
             }
-            self.advance();
+            self.world.step();
+            self.hear();
         }
-        Some(self.now.since(start))
+        Some(self.now().since(start))
     }
 
-    fn next_time(&self) -> Option<Instant> {
-        let timer = self.next_timer().map(|(deadline, _)| deadline);
-        let happening = self.happenings.peek().map(|Reverse((time, _))| *time);
-        timer.into_iter().chain(happening).min()
-    }
-
-    fn next_timer(&self) -> Option<(Instant, u64)> {
-        let deadline = |(id, member): (&u64, &Member)| {
-            let deadline = member.shard.as_ref().filter(|_| member.paused.is_none())?.next_deadline()?;
-            Some((member.clock.when(deadline), *id))
-        };
-        self.members.iter().filter_map(deadline).min()
-    }
-
-    fn advance(&mut self) {
-        let timer = self.next_timer();
-        let happening = self.happenings.peek().map(|Reverse((time, _))| *time);
-        match (timer, happening) {
-            (Some((deadline, id)), time) if time.is_none_or(|time| deadline <= time) => {
-                self.now = self.now.max(deadline);
-                self.input(id, ShardInput::Deadline);
-            }
-            (_, Some(time)) => {
-                self.now = self.now.max(time);
-                if let Some(Reverse((_, key))) = self.happenings.pop()
-                    && let Some(happening) = self.pending.remove(&key)
-                {
-                    self.happen(happening);
+    /// Liveness: with all faults gone a leader is there within `40 E`, and a new write is applied everywhere soon;
+    /// nobody who asked waits for ever.
+    pub fn judge_liveness(&mut self) {
+        let (seed, e) = (self.seed, self.e.as_millis() as u64);
+        self.world.heal();
+        self.hear();
+        let start = self.now();
+        loop {
+            self.run_until(e, |cluster| cluster.leader().is_some());
+            if let Some(leader) = self.leader() {
+                let last = self.propose(leader, "last");
+                self.run_until(6 * e, |cluster| cluster.told(last) != Told::Nothing);
+                if let Told::Committed(id) = self.told(last) {
+                    let up_to =
+                        |cluster: &Self, node: &u64| cluster.status(*node).is_some_and(|s| s.applied >= id.index);
+                    let everywhere = |cluster: &Self| cluster.ids().iter().all(|node| up_to(cluster, node));
+                    assert!(self.run_until(6 * e, everywhere).is_some(), "seed {seed}: {id} is not applied everywhere");
+                    break;
                 }
             }
-            (_, None) => {}
+            assert!(self.now().since(start) < ms(40 * e), "seed {seed}: no progress after healing");
+            self.run_for(e / 10);
         }
+        self.run_for(2 * e);
+        let waiting = self.told.values().filter(|told| **told == Told::Nothing).count();
+        assert_eq!(waiting, 0, "seed {seed}: {waiting} proposals were never answered");
     }
+}
 
-    fn schedule(&mut self, delay: Duration, happening: Happening) {
-        self.sequence += 1;
-        self.happenings.push(Reverse((self.now + delay, self.sequence)));
-        self.pending.insert(self.sequence, happening);
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Deliver(message) if self.cut.contains(&(message.from.0, message.to.0)) => {}
-            Happening::Deliver(message) => self.input(message.to.0, ShardInput::Received(vec![message])),
-            Happening::Synced { node, incarnation } if self.lives(node, incarnation) => {
-                let Some(member) = self.members.get_mut(&node) else { return };
-                member.syncing = false;
-                if let Some(seq) = member.disk.sync() {
-                    self.input(node, ShardInput::Durable { group: GROUP, seq });
-                }
-            }
-            Happening::Applied { node, incarnation, index } if self.lives(node, incarnation) => {
-                self.input(node, ShardInput::Applied { group: GROUP, index });
-            }
-            Happening::Loaded { node, incarnation, load } if self.lives(node, incarnation) => {
-                let entries = Some(self.members[&node].disk.read(load.first, load.last, load.max_bytes));
-                self.input(node, ShardInput::Loaded { group: GROUP, load, entries });
-            }
-            Happening::Resume { node, incarnation, jumped } if self.lives(node, incarnation) => {
-                if let Some(waiting) = self.members.get_mut(&node).and_then(|member| member.paused.as_mut())
-                    && jumped
-                {
-                    waiting.insert(0, ShardInput::ClockJumped);
-                }
-                self.resume(node);
-            }
-            Happening::Restart { node } => self.restart(node),
-            _ => {}
-        }
-    }
-
-    fn lives(&self, node: u64, incarnation: u64) -> bool {
-        self.members[&node].incarnation == incarnation && self.is_up(node)
-    }
-
-    fn input(&mut self, id: u64, input: ShardInput) {
-        if let Some(waiting) = self.members.get_mut(&id).and_then(|member| member.paused.as_mut()) {
-            return waiting.push(input);
-        }
-        self.hand_in(id, input);
-        self.carry_out(id);
-    }
-
-    fn hand_in(&mut self, id: u64, input: ShardInput) {
-        let mut wanted = Wanted::default();
-        if let Some(member) = self.members.get_mut(&id)
-            && let Some(shard) = member.shard.as_mut()
-        {
-            let now = member.clock.at(self.now);
-            shard.handle(&mut || now, input, &mut wanted);
-        }
-        self.do_wanted(id, wanted);
-    }
-
-    fn carry_out(&mut self, id: u64) {
-        let mut wanted = Wanted::default();
-        if let Some(member) = self.members.get_mut(&id)
-            && let Some(shard) = member.shard.as_mut()
-        {
-            let now = member.clock.at(self.now);
-            shard.flush(&mut || now, &mut wanted);
-        }
-        self.do_wanted(id, wanted);
-        self.judge_leaders();
-        self.judge_leases();
-        self.judge_reads();
-    }
-
-    fn do_wanted(&mut self, id: u64, wanted: Wanted) {
-        if let Some(lease) = wanted.lease {
-            self.publish(id, lease);
-        }
-        for message in wanted.messages {
-            self.post(message);
-        }
-        for event in wanted.events {
-            if let CoreEvent::Stopped(fatal) = event {
-                panic!("seed {}: n{id} stopped: {fatal}", self.seed);
-            }
-            // These disks keep what they have synced.
-            assert!(!matches!(event, CoreEvent::TailLost { .. }), "seed {}: {event:?}", self.seed);
-            self.truncations += u64::from(matches!(event, CoreEvent::Truncated { .. }));
-            if let CoreEvent::Abdicated { why, .. } = event {
-                *self.abdications.entry(format!("{why:?}")).or_default() += 1;
-            }
-        }
-        let incarnation = self.members[&id].incarnation;
-        if !wanted.writes.is_empty() {
-            self.write(id, incarnation, wanted.writes);
-        }
-        for load in wanted.loads {
-            let delay = ms(self.draw((0, 2)));
-            self.schedule(delay, Happening::Loaded { node: id, incarnation, load });
-        }
-        for committed in wanted.applies {
-            self.apply(id, committed);
-        }
-        if let Some(member) = self.members.get_mut(&id) {
-            member.waiting_reads.extend(wanted.reads);
-        }
-        self.answer_waiting(id);
-        for answer in wanted.answers {
-            answer.give();
-        }
-    }
-
-    /// Answers the reads whose index is applied.
-    fn answer_waiting(&mut self, id: u64) {
-        let Some(member) = self.members.get_mut(&id) else { return };
-        let (ready, waiting) = std::mem::take(&mut member.waiting_reads)
-            .into_iter()
-            .partition(|(index, _)| *index <= member.applied_index);
-        member.waiting_reads = waiting;
-        for (index, reply) in ready {
-            reply.answered(Ok(index));
-        }
-    }
-
-    fn write(&mut self, id: u64, incarnation: u64, writes: Vec<Write>) {
-        let mut delay = self.draw(self.weather.sync);
-        let (chance, most) = self.weather.stall;
-        if chance > 0 && self.chance(chance) {
-            delay += self.draw((0, most));
-        }
-        let delay = ms(delay);
-        let Some(member) = self.members.get_mut(&id) else { return };
-        member.disk.pending.extend(writes);
-        if !std::mem::replace(&mut member.syncing, true) {
-            self.schedule(delay, Happening::Synced { node: id, incarnation });
-        }
-    }
-
-    fn post(&mut self, message: Message) {
-        self.messages += 1;
-        if let tenure::message::Body::AppendEntries(append) = &message.body {
-            self.bytes += append.slice.bytes() as u64;
-        }
-        if self.chance(self.weather.loss) {
-            return;
-        }
-        let copies = if self.chance(self.weather.duplication) { 2 } else { 1 };
-        for _ in 0..copies {
-            let mut delay = self.draw(self.weather.delay);
-            let (chance, most) = self.weather.straggle;
-            if self.chance(chance) {
-                delay += self.draw((0, most));
-            }
-            // Microseconds, so that not everything happens at once.
-            let delay = ms(delay) + Duration::from_micros(self.draw((0, 999)));
-            self.schedule(delay, Happening::Deliver(message.clone()));
-        }
-    }
-
-    // ---- state machines --------------------------------------------------------------------------------------------
-
-    /// State machine safety: no two nodes apply different entries at one index; each node applies in order, once.
-    fn apply(&mut self, id: u64, committed: Committed) {
-        if let Some(waiting) = self.members.get_mut(&id).and_then(|member| member.blocked.as_mut()) {
-            return waiting.push(committed);
-        }
-        let Committed { entry, reply } = committed;
-        let Entry { id: entry_id, kind, payload } = entry;
-        let seed = self.seed;
-        let first = self.committed.entry(entry_id.index).or_insert((entry_id.term, payload.clone()));
-        assert_eq!(*first, (entry_id.term, payload.clone()), "seed {seed}: n{id} applies another {entry_id}");
-        let Some(member) = self.members.get_mut(&id) else { return };
-        assert_eq!(entry_id.index, member.applied_index.next(), "seed {seed}: n{id} applies out of order");
-        assert!(
-            member.disk.entries.iter().any(|durable| durable.id == entry_id),
-            "seed {seed}: n{id} applies {entry_id}, which is not durable there"
-        );
-        member.applied_index = entry_id.index;
-        if kind == EntryKind::Command {
-            member.applied.push((entry_id, payload));
-        }
-        if let Some(reply) = reply {
-            reply.applied(entry_id, ());
-            self.ledger.acknowledged(self.now, entry_id.index);
-        }
-        let incarnation = member.incarnation;
-        self.schedule(Duration::ZERO, Happening::Applied { node: id, incarnation, index: entry_id.index });
-    }
+fn setup(seed: u64, size: u64, weather: Weather) -> Setup<Counter> {
+    let mut setup = Setup::new(seed, size, |_: NodeId| Counter(0));
+    (setup.weather, setup.digest) = (weather, Box::new(|counter: &Counter| counter.0));
+    setup
 }

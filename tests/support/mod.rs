@@ -1,10 +1,7 @@
 //! What the tests share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
-#[cfg(feature = "node")]
-pub(crate) mod client;
-pub(crate) mod clock;
-#[cfg(feature = "node")]
+#[cfg(feature = "sim")]
 pub(crate) mod cluster;
 pub(crate) mod disk;
 pub(crate) mod lone;

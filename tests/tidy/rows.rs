@@ -48,7 +48,8 @@ pub(crate) fn without_a_body(table: &Source, tests: &BTreeSet<String>) -> Vec<St
     let mut findings = Vec::new();
     for (row, line) in parse(table).0 {
         for test in line.tests.iter().filter(|test| !tests.contains(*test)) {
-            findings.push(format!("{}:{}: {row} names the test `{test}`, which does not exist", table.path, line.number));
+            findings
+                .push(format!("{}:{}: {row} names the test `{test}`, which does not exist", table.path, line.number));
         }
     }
     findings
@@ -89,8 +90,10 @@ pub(crate) fn unexplained(source: &Source, known: &BTreeSet<String>) -> Vec<Stri
     let functions = functions.iter().flat_map(|name| borne(name).map(|row| (0, row.to_owned())));
     let rows = quoted.chain(functions).filter_map(|(number, name)| Some((number, row_at(&name)?.to_owned())));
     let lost = rows.filter(|(_, row)| !known.contains(row));
-    lost.map(|(number, row)| format!("{}:{number}: `{row}` is in neither docs/rules.md nor docs/known-bugs.md", source.path))
-        .collect()
+    lost.map(|(number, row)| {
+        format!("{}:{number}: `{row}` is in neither docs/rules.md nor docs/known-bugs.md", source.path)
+    })
+    .collect()
 }
 
 /// Rules and bugs at the head of a story's name, or in its first line, that nobody explains.

@@ -40,6 +40,11 @@ impl Votes {
         self.candidates.keys().filter(|term| !self.leaders.contains_key(term)).count()
     }
 
+    /// Terms in which more than one node stood.
+    pub(in crate::sim) fn contested(&self) -> usize {
+        self.candidates.values().filter(|candidates| **candidates > 1).count()
+    }
+
     /// A node has this hard state on its disk, whatever happens. What was lost before that was never given.
     pub(in crate::sim) fn saved(&mut self, id: u64, hard_state: HardState) -> Verdict {
         match hard_state.vote {
