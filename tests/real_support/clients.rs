@@ -1,0 +1,282 @@
+//! Clients on connections of their own. Each writes down when it sent the first byte of a request and when it had the
+//! whole answer. A time-out and a lost connection mean that the outcome is *unknown*; only a typed refusal says that
+//! nothing happened.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
+
+use super::history::{Call, Operation, Outcome, What};
+
+/// How long a client waits for an answer: longer than an election, shorter than a fault.
+const PATIENCE: Duration = Duration::from_millis(1_000);
+/// Between two requests of one client, so that histories stay short enough to be checked.
+const PAUSE: Duration = Duration::from_millis(4);
+const REGISTERS: u64 = 4;
+const COUNTERS: u64 = 2;
+
+/// What the clients have seen so far.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) unknown: AtomicU64,
+}
+
+/// A moment of [`Counts`], or the difference of two: acknowledged writes, reads, refusals, unknown outcomes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Seen(pub(crate) [u64; 4]);
+
+impl Counts {
+    pub(crate) fn seen(&self) -> Seen {
+        Seen([&self.acknowledged, &self.reads, &self.refused, &self.unknown].map(|count| count.load(Ordering::Relaxed)))
+    }
+}
+
+impl Seen {
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at] - earlier.0[at]))
+    }
+}
+
+/// What all clients share.
+pub(crate) struct Shared {
+    nodes: Vec<SocketAddr>,
+    began: Instant,
+    stop: AtomicBool,
+    /// Keys belong to a generation: a few faults long, so that no key's history becomes too long to check.
+    generation: AtomicU64,
+    pub(crate) counts: Counts,
+}
+
+pub(crate) struct Clients {
+    pub(crate) shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Vec<Call>>>,
+}
+
+impl Clients {
+    /// One client for each node, which asks only that one, and as many that look for the leader.
+    pub(crate) fn start(nodes: &[SocketAddr], seed: u64) -> Self {
+        let shared = Arc::new(Shared {
+            nodes: nodes.to_vec(),
+            began: Instant::now(),
+            stop: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            counts: Counts::default(),
+        });
+        let count = nodes.len();
+        let client = |number: usize| {
+            let mut client = Client::new(shared.clone(), number as u64, number % count, number < count);
+            let mut random = Xoshiro256PlusPlus::seed_from_u64(seed ^ (number as u64 + 1) << 32);
+            thread::spawn(move || {
+                while !client.shared.stop.load(Ordering::Relaxed) {
+                    let operation = client.draw(&mut random);
+                    client.call(operation);
+                    thread::sleep(PAUSE);
+                }
+                client.calls
+            })
+        };
+        let threads = (0..2 * count).map(client).collect();
+        Self { shared, threads }
+    }
+
+    /// From now on other keys.
+    pub(crate) fn next_generation(&self) {
+        self.shared.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends the load, and reads every key that was ever used once more at every node. The whole history.
+    pub(crate) fn finish(self) -> Vec<Call> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let mut calls: Vec<Call> = self.threads.into_iter().flat_map(|client| client.join().unwrap()).collect();
+        let generations = 0..=self.shared.generation.load(Ordering::Relaxed);
+        let keys: Vec<String> =
+            generations.flat_map(|generation| (0..REGISTERS + COUNTERS).map(move |n| key(generation, n))).collect();
+        for node in 0..self.shared.nodes.len() {
+            let mut last = Client::new(self.shared.clone(), 100 + node as u64, node, true);
+            for key in &keys {
+                let began = Instant::now();
+                while !last.call(Operation { key: key.clone(), what: What::Get }) {
+                    assert!(began.elapsed() < super::nodes::LIMIT, "node {} does not read any more", node + 1);
+                    thread::sleep(PAUSE);
+                }
+            }
+            calls.append(&mut last.calls);
+        }
+        calls
+    }
+}
+
+fn key(generation: u64, number: u64) -> String {
+    format!("{}-{generation}-{number}", if number < REGISTERS { "register" } else { "counter" })
+}
+
+struct Client {
+    shared: Arc<Shared>,
+    number: u64,
+    target: usize,
+    /// Stays at its node whatever that says.
+    faithful: bool,
+    connection: Option<Connection>,
+    sets: u64,
+    calls: Vec<Call>,
+}
+
+impl Client {
+    fn new(shared: Arc<Shared>, number: u64, target: usize, faithful: bool) -> Self {
+        Self { shared, number, target, faithful, connection: None, sets: 0, calls: Vec::new() }
+    }
+
+    fn draw(&mut self, random: &mut Xoshiro256PlusPlus) -> Operation {
+        let number = random.random_range(0..REGISTERS + COUNTERS);
+        let key = key(self.shared.generation.load(Ordering::Relaxed), number);
+        let what = match (random.random_bool(0.5), number < REGISTERS) {
+            (false, _) => What::Get,
+            (true, true) => {
+                self.sets += 1;
+                What::Set(self.number * 1_000_000_000 + self.sets)
+            }
+            (true, false) => What::Incr,
+        };
+        Operation { key, what }
+    }
+
+    /// One request. Whether it was answered.
+    fn call(&mut self, operation: Operation) -> bool {
+        let counts = &self.shared.counts;
+        let count = |counter: &AtomicU64| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let Some(mut connection) = self.connection.take().or_else(|| Connection::open(self.shared.nodes[self.target]))
+        else {
+            count(&counts.refused); // nothing was sent
+            self.look_elsewhere(None);
+            thread::sleep(Duration::from_millis(20));
+            return false;
+        };
+        let invoked = self.now();
+        let answer = connection.ask(&request(&operation));
+        let returned = self.now();
+        let (outcome, next) = match answer {
+            Some(Answer::Error(text)) => {
+                let class = text.split(' ').next().unwrap();
+                self.connection = Some(connection);
+                match class {
+                    "MOVED" => return self.refused(text.rsplit(' ').next()),
+                    "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => return self.refused(None),
+                    "UNKNOWN" => (None, None),
+                    // A store that failed under a read answers so, and a read that failed has read nothing.
+                    "ERR" if operation.what == What::Get => return self.refused(None),
+                    _ => panic!("{operation:?} at node {}: {text}", self.target + 1),
+                }
+            }
+            Some(Answer::Value(value)) => {
+                count(if operation.what == What::Get { &counts.reads } else { &counts.acknowledged });
+                (Some((returned, value)), Some(connection))
+            }
+            None => (None, None),
+        };
+        let known = outcome.is_some();
+        self.calls.push(Call { client: self.number, operation, invoked, returned: outcome });
+        if known {
+            self.connection = next;
+        } else {
+            count(&counts.unknown);
+            self.look_elsewhere(None);
+        }
+        known
+    }
+
+    fn refused(&mut self, leader: Option<&str>) -> bool {
+        self.shared.counts.refused.fetch_add(1, Ordering::Relaxed);
+        if !self.faithful {
+            self.look_elsewhere(leader);
+        }
+        thread::sleep(Duration::from_millis(10));
+        false
+    }
+
+    /// At the leader, if somebody said who that is, else at the next node. On a new connection.
+    fn look_elsewhere(&mut self, leader: Option<&str>) {
+        self.connection = None;
+        if !self.faithful {
+            let named = |leader: &str| self.shared.nodes.iter().position(|node| node.to_string() == leader);
+            self.target = leader.and_then(named).unwrap_or((self.target + 1) % self.shared.nodes.len());
+        }
+    }
+
+    fn now(&self) -> tenure::time::Instant {
+        tenure::time::Instant::ZERO + self.shared.began.elapsed()
+    }
+}
+
+fn request(Operation { key, what }: &Operation) -> String {
+    match what {
+        What::Get => format!("GET {key}\r\n"),
+        What::Set(value) => format!("SET {key} {value}\r\n"),
+        What::Incr => format!("INCR {key}\r\n"),
+    }
+}
+
+/// A connection that speaks as much of RESP as is needed here.
+pub(crate) struct Connection(BufReader<TcpStream>);
+
+pub(crate) enum Answer {
+    Value(Outcome),
+    Error(String),
+}
+
+impl Connection {
+    pub(crate) fn open(node: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&node, PATIENCE / 2).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_write_timeout(Some(PATIENCE)).ok()?;
+        Some(Self(BufReader::new(stream)))
+    }
+
+    /// `None`: there was no answer, or not all of it.
+    pub(crate) fn ask(&mut self, request: &str) -> Option<Answer> {
+        self.0.get_mut().write_all(request.as_bytes()).ok()?;
+        let line = self.line()?;
+        let (kind, rest) = line.split_at_checked(1)?;
+        match kind {
+            "+" => Some(Answer::Value(None)),
+            ":" => Some(Answer::Value(Some(rest.parse().unwrap()))),
+            "-" => Some(Answer::Error(rest.to_owned())),
+            "$" if rest == "-1" => Some(Answer::Value(None)),
+            "$" => {
+                let value = self.bulk(rest)?;
+                Some(Answer::Value(Some(value.parse().unwrap())))
+            }
+            _ => panic!("not RESP: {line}"),
+        }
+    }
+
+    /// The text of `INFO`.
+    pub(crate) fn info(&mut self) -> Option<String> {
+        self.0.get_mut().write_all(b"INFO\r\n").ok()?;
+        let line = self.line()?;
+        self.bulk(line.strip_prefix('$')?)
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        self.0.read_line(&mut line).ok()?;
+        line.strip_suffix("\r\n").map(str::to_owned)
+    }
+
+    fn bulk(&mut self, length: &str) -> Option<String> {
+        let mut bytes = vec![0; length.parse::<usize>().unwrap() + 2];
+        self.0.read_exact(&mut bytes).ok()?;
+        bytes.truncate(bytes.len() - 2);
+        String::from_utf8(bytes).ok()
+    }
+}
