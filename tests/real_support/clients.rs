@@ -87,6 +87,11 @@ impl Clients {
         Self { shared, threads }
     }
 
+    /// The time on the clock of the histories.
+    pub(crate) fn now(&self) -> Duration {
+        self.shared.began.elapsed()
+    }
+
     /// From now on other keys.
     pub(crate) fn next_generation(&self) {
         self.shared.generation.fetch_add(1, Ordering::Relaxed);
@@ -162,7 +167,7 @@ impl Client {
             return false;
         };
         let invoked = self.now();
-        let answer = connection.ask(&request(&operation));
+        let answer = connection.ask(&format!("{operation:?}\r\n"));
         let returned = self.now();
         let (outcome, next) = match answer {
             Some(Answer::Error(text)) => {
@@ -214,14 +219,6 @@ impl Client {
 
     fn now(&self) -> tenure::time::Instant {
         tenure::time::Instant::ZERO + self.shared.began.elapsed()
-    }
-}
-
-fn request(Operation { key, what }: &Operation) -> String {
-    match what {
-        What::Get => format!("GET {key}\r\n"),
-        What::Set(value) => format!("SET {key} {value}\r\n"),
-        What::Incr => format!("INCR {key}\r\n"),
     }
 }
 

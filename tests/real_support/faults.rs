@@ -96,6 +96,10 @@ impl Fault {
                 nodes.network.heal();
             }
         }
+        if self == Corruption {
+            let noticed = |at| nodes.log(at).contains("what came on it is damaged");
+            nodes.eventually("notice of damaged frames", || (0..NODES).any(noticed).then_some(()));
+        }
     }
 
     fn break_network(self, nodes: &Nodes, leader: usize, others: [usize; 2], seed: u64) {

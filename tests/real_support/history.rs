@@ -1,19 +1,32 @@
 //! What the clients did and saw, and whether that could have happened on one machine.
 
+use std::fmt;
+
 use tenure::sim::linearizability::{self, CheckError, Model};
 
 /// What a key can be asked for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum What {
     Get,
     Set(u64),
     Incr,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Operation {
     pub(crate) key: String,
     pub(crate) what: What,
+}
+
+/// As the client says it.
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.what {
+            What::Get => write!(f, "GET {}", self.key),
+            What::Set(value) => write!(f, "SET {} {value}", self.key),
+            What::Incr => write!(f, "INCR {}", self.key),
+        }
+    }
 }
 
 /// The integer in an answer; `None` for `OK` and for a key that is not there.

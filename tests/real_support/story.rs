@@ -1,5 +1,6 @@
 //! One run: nodes, clients, one fault after the other in an order drawn from the seed, and the judgement.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom as _;
@@ -40,6 +41,7 @@ pub(crate) fn run(arguments: &[&str]) {
         ALL.iter().partition(|fault| fault.obstacle(settings.namespaces).is_none());
     let mut rows: Vec<Row> = ALL.iter().map(|_| Row::default()).collect();
     let mut turn = Vec::new();
+    let mut diary = String::new();
     let mut count = 0;
     let began = Instant::now();
     while count < possible.len() || began.elapsed() < settings.duration {
@@ -49,7 +51,9 @@ pub(crate) fn run(arguments: &[&str]) {
         }
         let fault: Fault = turn.pop().unwrap();
         let row = &mut rows[ALL.iter().position(|one| *one == fault).unwrap()];
+        let _ = write!(diary, "  {fault:?} from {} ms", clients.now().as_millis());
         endure(fault, &mut nodes, &clients, random.random(), row);
+        let _ = writeln!(diary, " until {} ms", clients.now().as_millis());
         count += 1;
         if count % GENERATION == 0 {
             clients.next_generation();
@@ -69,7 +73,7 @@ pub(crate) fn run(arguments: &[&str]) {
     println!("{} calls judged in {:.1?}", calls.len(), judged.elapsed());
     if let Err((key, error)) = verdict {
         let kept = dir.keep();
-        panic!("{key}: {error}\nseed {}; logs in {}", settings.seed, kept.display());
+        panic!("{key}: {error}\nfaults:\n{diary}seed {}; logs in {}", settings.seed, kept.display());
     }
     for at in 0..super::NODES {
         assert!(!nodes.log(at).contains("panicked"), "{}", nodes.log(at));
