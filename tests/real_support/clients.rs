@@ -2,10 +2,11 @@
 //! whole answer. A time-out and a lost connection mean that the outcome is *unknown*; only a typed refusal says that
 //! nothing happened.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub(crate) struct Counts {
     pub(crate) reads: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) unknown: AtomicU64,
+    /// Why outcomes are unknown.
+    pub(crate) reasons: Mutex<BTreeMap<String, u64>>,
 }
 
 /// A moment of [`Counts`], or the difference of two: acknowledged writes, reads, refusals, unknown outcomes.
@@ -169,31 +172,33 @@ impl Client {
         let invoked = self.now();
         let answer = connection.ask(&format!("{operation:?}\r\n"));
         let returned = self.now();
-        let (outcome, next) = match answer {
-            Some(Answer::Error(text)) => {
-                let class = text.split(' ').next().unwrap();
-                self.connection = Some(connection);
-                match class {
-                    "MOVED" => return self.refused(text.rsplit(' ').next()),
-                    "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => return self.refused(None),
-                    "UNKNOWN" => (None, None),
-                    // A store that failed under a read answers so, and a read that failed has read nothing.
-                    "ERR" if operation.what == What::Get => return self.refused(None),
-                    _ => panic!("{operation:?} at node {}: {text}", self.target + 1),
-                }
-            }
-            Some(Answer::Value(value)) => {
+        let (outcome, unknown) = match answer {
+            Ok(Answer::Value(value)) => {
                 count(if operation.what == What::Get { &counts.reads } else { &counts.acknowledged });
-                (Some((returned, value)), Some(connection))
+                self.connection = Some(connection);
+                (Some((returned, value)), None)
             }
-            None => (None, None),
+            Ok(Answer::Error(text)) => match text.split(' ').next() {
+                Some("UNKNOWN") => (None, Some(text)),
+                class => {
+                    // A store that failed under a read says ERR; that read has read nothing.
+                    let certain = matches!(class, Some("MOVED" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY"));
+                    assert!(
+                        certain || operation.what == What::Get,
+                        "{operation:?} at node {}: {text}",
+                        self.target + 1
+                    );
+                    self.connection = Some(connection);
+                    return self.refused(text.strip_prefix("MOVED ").and_then(|rest| rest.split(' ').nth(1)));
+                }
+            },
+            Err(error) => (None, Some(format!("{:?}", error.kind()))),
         };
         let known = outcome.is_some();
         self.calls.push(Call { client: self.number, operation, invoked, returned: outcome });
-        if known {
-            self.connection = next;
-        } else {
+        if let Some(reason) = unknown {
             count(&counts.unknown);
+            *counts.reasons.lock().unwrap().entry(reason).or_default() += 1;
             self.look_elsewhere(None);
         }
         known
@@ -239,41 +244,37 @@ impl Connection {
         Some(Self(BufReader::new(stream)))
     }
 
-    /// `None`: there was no answer, or not all of it.
-    pub(crate) fn ask(&mut self, request: &str) -> Option<Answer> {
-        self.0.get_mut().write_all(request.as_bytes()).ok()?;
+    /// # Errors
+    /// There was no answer, or not all of it.
+    pub(crate) fn ask(&mut self, request: &str) -> io::Result<Answer> {
+        self.0.get_mut().write_all(request.as_bytes())?;
         let line = self.line()?;
-        let (kind, rest) = line.split_at_checked(1)?;
-        match kind {
-            "+" => Some(Answer::Value(None)),
-            ":" => Some(Answer::Value(Some(rest.parse().unwrap()))),
-            "-" => Some(Answer::Error(rest.to_owned())),
-            "$" if rest == "-1" => Some(Answer::Value(None)),
-            "$" => {
-                let value = self.bulk(rest)?;
-                Some(Answer::Value(Some(value.parse().unwrap())))
-            }
+        match line.split_at(1) {
+            ("+", _) | ("$", "-1") => Ok(Answer::Value(None)),
+            (":", number) => Ok(Answer::Value(Some(number.parse().unwrap()))),
+            ("-", text) => Ok(Answer::Error(text.to_owned())),
+            ("$", length) => Ok(Answer::Value(Some(self.bulk(length)?.parse().unwrap()))),
             _ => panic!("not RESP: {line}"),
         }
     }
 
     /// The text of `INFO`.
-    pub(crate) fn info(&mut self) -> Option<String> {
-        self.0.get_mut().write_all(b"INFO\r\n").ok()?;
+    pub(crate) fn info(&mut self) -> io::Result<String> {
+        self.0.get_mut().write_all(b"INFO\r\n")?;
         let line = self.line()?;
-        self.bulk(line.strip_prefix('$')?)
+        self.bulk(&line[1..])
     }
 
-    fn line(&mut self) -> Option<String> {
+    fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        self.0.read_line(&mut line).ok()?;
-        line.strip_suffix("\r\n").map(str::to_owned)
+        self.0.read_line(&mut line)?;
+        line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    fn bulk(&mut self, length: &str) -> Option<String> {
+    fn bulk(&mut self, length: &str) -> io::Result<String> {
         let mut bytes = vec![0; length.parse::<usize>().unwrap() + 2];
-        self.0.read_exact(&mut bytes).ok()?;
+        self.0.read_exact(&mut bytes)?;
         bytes.truncate(bytes.len() - 2);
-        String::from_utf8(bytes).ok()
+        String::from_utf8(bytes).map_err(io::Error::other)
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     /// Faults are injected for so long, and until each had its turn.
     pub(crate) duration: Duration,
+    /// Only faults whose names contain this.
+    pub(crate) faults: String,
     /// Network namespaces; else loopback and a proxy.
     pub(crate) namespaces: bool,
 }
@@ -40,6 +42,7 @@ impl Settings {
         Self {
             seed: number("TENURE_REAL_SEED").unwrap_or_else(now),
             duration: Duration::from_secs(number("TENURE_REAL_SECONDS").unwrap_or(0)),
+            faults: variable("TENURE_REAL_FAULTS").unwrap_or_default(),
             namespaces: variable("TENURE_REAL_NETWORK").as_deref() == Some("namespaces"),
         }
     }

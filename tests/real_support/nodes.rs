@@ -112,7 +112,7 @@ impl Nodes {
 
     pub(crate) fn info(&self, at: usize) -> Option<Info> {
         self.children[at].as_ref()?;
-        Connection::open(self.address(at))?.info().map(Info)
+        Connection::open(self.address(at))?.info().ok().map(Info)
     }
 
     /// The node that leads in the highest term that anybody knows of, and the term.

@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &[&str]) {
     let clients = Clients::start(&addresses, settings.seed);
 
     let (possible, impossible): (Vec<Fault>, Vec<Fault>) =
-        ALL.iter().partition(|fault| fault.obstacle(settings.namespaces).is_none());
+        settings.chosen().partition(|fault| fault.obstacle(settings.namespaces).is_none());
     let mut rows: Vec<Row> = ALL.iter().map(|_| Row::default()).collect();
     let mut turn = Vec::new();
     let mut diary = String::new();
@@ -62,6 +62,7 @@ pub(crate) fn run(arguments: &[&str]) {
     let lasted = began.elapsed();
 
     let total = clients.shared.counts.seen();
+    let shared = clients.shared.clone();
     let calls = clients.finish();
     nodes.await_agreement();
     let judged = Instant::now();
@@ -69,6 +70,9 @@ pub(crate) fn run(arguments: &[&str]) {
     print_table(&rows, total, lasted);
     for fault in impossible {
         println!("not injected: {fault:?}, {}", fault.obstacle(settings.namespaces).unwrap());
+    }
+    for (reason, count) in &*shared.counts.reasons.lock().unwrap() {
+        println!("outcome unknown: {count:>4} {reason}");
     }
     println!("{} calls judged in {:.1?}", calls.len(), judged.elapsed());
     if let Err((key, error)) = verdict {
@@ -80,6 +84,12 @@ pub(crate) fn run(arguments: &[&str]) {
     }
     let acknowledged: u64 = rows.iter().map(|row| row.meanwhile.0[0]).sum();
     assert!(acknowledged > 0, "nothing was acknowledged while there were faults");
+}
+
+impl Settings {
+    fn chosen(&self) -> impl Iterator<Item = Fault> {
+        ALL.into_iter().filter(|fault| format!("{fault:?}").contains(&self.faults))
+    }
 }
 
 /// One fault, and the way back to a cluster that works.
