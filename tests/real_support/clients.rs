@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     /// Keys belong to a generation: a few faults long, so that no key's history becomes too long to check.
     generation: AtomicU64,
     pub(crate) counts: Counts,
+    /// What visitors saw.
+    visits: Mutex<Vec<Call>>,
 }
 
 pub(crate) struct Clients {
@@ -72,6 +74,7 @@ impl Clients {
             stop: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             counts: Counts::default(),
+            visits: Mutex::default(),
         });
         let count = nodes.len();
         let client = |number: usize| {
@@ -100,10 +103,25 @@ impl Clients {
         self.shared.generation.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many readers of each key come to a node, and read once. It knows their connections then: it needs nothing but a
+    /// look at the socket to answer them again.
+    pub(crate) fn visit(&self, node: usize) -> Visitors {
+        const EACH: u64 = 4;
+        let generation = self.shared.generation.load(Ordering::Relaxed);
+        let visitor = |number: u64| {
+            let mut visitor = Client::new(self.shared.clone(), 200 + number, node, true);
+            let read = Operation { key: key(generation, number / EACH), what: What::Get };
+            visitor.call(read.clone());
+            (visitor, read)
+        };
+        Visitors((0..EACH * (REGISTERS + COUNTERS)).map(visitor).collect())
+    }
+
     /// Ends the load, and reads every key that was ever used once more at every node. The whole history.
     pub(crate) fn finish(self) -> Vec<Call> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut calls: Vec<Call> = self.threads.into_iter().flat_map(|client| client.join().unwrap()).collect();
+        calls.append(&mut self.shared.visits.lock().unwrap());
         let generations = 0..=self.shared.generation.load(Ordering::Relaxed);
         let keys: Vec<String> =
             generations.flat_map(|generation| (0..REGISTERS + COUNTERS).map(move |n| key(generation, n))).collect();
@@ -119,6 +137,27 @@ impl Clients {
             calls.append(&mut last.calls);
         }
         calls
+    }
+}
+
+pub(crate) struct Visitors(Vec<(Client, Operation)>);
+
+impl Visitors {
+    /// All read again at the same time; `while_they_wait` happens when every request is on its way.
+    pub(crate) fn read_again(self, while_they_wait: impl FnOnce()) {
+        let read = |(mut visitor, read): (Client, Operation)| {
+            thread::spawn(move || {
+                visitor.call(read);
+                visitor
+            })
+        };
+        let threads: Vec<_> = self.0.into_iter().map(read).collect();
+        thread::sleep(PATIENCE / 4);
+        while_they_wait();
+        for visitor in threads {
+            let visitor = visitor.join().unwrap();
+            visitor.shared.visits.lock().unwrap().extend(visitor.calls);
+        }
     }
 }
 

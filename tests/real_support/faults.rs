@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::clients::{Answer, Connection};
+use super::clients::{Answer, Clients, Connection};
 use super::disk::{self, SyncFault, Tampering};
 use super::nodes::{Nodes, SMALL_DISK};
 use super::packets::Treatment;
@@ -65,6 +65,9 @@ pub(crate) const ALL: [Fault; 19] = [
 /// How long a fault lasts: time for a new leader to be elected and to work.
 const LASTS: Duration = ELECTION_TIMEOUT.saturating_mul(7);
 
+/// How often the leader is stopped in one fault: whether a node that wakes up finds questions or news first is chance.
+const PAUSES: usize = 3;
+
 impl Fault {
     /// Why it cannot be injected here.
     pub(crate) fn obstacle(self, isolated: bool) -> Option<&'static str> {
@@ -76,7 +79,7 @@ impl Fault {
     }
 
     /// From beginning to end; afterwards nothing is broken any more, and every node runs.
-    pub(crate) fn inject(self, nodes: &mut Nodes, seed: u64) {
+    pub(crate) fn inject(self, nodes: &mut Nodes, clients: &Clients, seed: u64) {
         let (leader, _) = nodes.await_leader();
         let others = [(leader + 1) % NODES, (leader + 2) % NODES];
         let follower = others[(seed % 2) as usize];
@@ -84,8 +87,11 @@ impl Fault {
             LeaderKilled => killed(nodes, &[leader]),
             FollowerKilled => killed(nodes, &[follower]),
             AllKilled => killed(nodes, &[0, 1, 2]),
-            LeaderPaused => paused(nodes, &[leader]),
-            AllPaused => paused(nodes, &[0, 1, 2]),
+            LeaderPaused => (0..PAUSES).for_each(|_| {
+                let (leader, _) = nodes.await_leader();
+                paused(nodes, clients, leader, &[leader]);
+            }),
+            AllPaused => paused(nodes, clients, leader, &[0, 1, 2]),
             FollowerSyncFails => sync_fails(nodes, follower),
             LeaderSyncFails => sync_fails(nodes, leader),
             LeaderSyncSlow => sync_slow(nodes, leader),
@@ -127,11 +133,13 @@ fn killed(nodes: &mut Nodes, which: &[usize]) {
     which.iter().for_each(|at| nodes.start_node(*at));
 }
 
-/// For longer than any lease and promise: a successor has long been elected and has written when it goes on.
-fn paused(nodes: &Nodes, which: &[usize]) {
+/// For longer than any lease and promise. If a majority goes on, then a successor has long been elected and has written
+/// when the leader wakes up, and the first that it finds are questions that only the successor can answer.
+fn paused(nodes: &Nodes, clients: &Clients, leader: usize, which: &[usize]) {
+    let visitors = clients.visit(leader);
     which.iter().for_each(|at| nodes.signal(*at, Signal::STOP));
-    std::thread::sleep(LASTS);
-    which.iter().for_each(|at| nodes.signal(*at, Signal::CONT));
+    std::thread::sleep(LASTS / 2);
+    visitors.read_again(|| which.iter().for_each(|at| nodes.signal(*at, Signal::CONT)));
 }
 
 /// A node whose disk has failed stops for good, and acknowledges nothing any more. It is restarted on a disk that works.

@@ -96,7 +96,7 @@ impl Settings {
 fn endure(fault: Fault, nodes: &mut Nodes, clients: &Clients, seed: u64, row: &mut Row) {
     let counts = &clients.shared.counts;
     let (before, term) = (counts.seen(), nodes.await_health().1);
-    fault.inject(nodes, seed);
+    fault.inject(nodes, clients, seed);
     let (ended, seen) = (Instant::now(), counts.seen());
     let (_, later_term) = nodes.await_health();
     row.recovery = row.recovery.max(ended.elapsed());
