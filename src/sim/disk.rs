@@ -29,13 +29,15 @@ struct Disk {
     pending_names: Vec<NameChange>,
     locks: BTreeSet<PathBuf>,
     calls: u64,
+    syncs: u64,
     fault: Option<Fault>,
 }
 
+/// Copies of a disk share the bytes that neither of them changes.
 #[derive(Clone, Default)]
 struct Inode {
-    content: Vec<u8>,
-    durable: Vec<u8>,
+    content: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
     /// Every version of a sector since the last sync.
     pending: BTreeMap<usize, Vec<Vec<u8>>>,
 }
@@ -75,12 +77,18 @@ impl SimFs {
         self.disk().calls
     }
 
+    /// How many of the calls were syncs, of a file or a directory, successful or not.
+    pub fn syncs(&self) -> u64 {
+        self.disk().syncs
+    }
+
     /// Makes one call fail.
     pub fn inject(&self, fault: Fault) {
         self.disk().fault = Some(fault);
     }
 
-    /// The disk as a power cut leaves it. `fate(n)` picks one of `n` ways for each pending thing.
+    /// The disk as a power cut leaves it. `fate(n)` picks one of `n` ways for each pending thing: 0 is lost, then come
+    /// what was written to it, oldest first, and garbage, if that is possible.
     pub fn crash(&self, mut fate: impl FnMut(usize) -> usize) -> Self {
         let mut disk = self.disk().clone();
         let mut names = disk.durable_names.clone();
@@ -90,21 +98,19 @@ impl SimFs {
         for inode in names.values() {
             disk.inodes[*inode].crash(&mut fate);
         }
-        let disk = Disk {
-            inodes: disk.inodes,
-            durable_names: names.clone(),
-            names,
-            pending_names: Vec::new(),
-            locks: BTreeSet::new(),
-            calls: 0,
-            fault: None,
-        };
+        let disk = Disk { inodes: disk.inodes, durable_names: names.clone(), names, ..Disk::default() };
         Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
     /// An independent copy as if everything had been synced; the owner of its locks is gone.
     pub fn copy(&self) -> Self {
-        self.crash(|ways| if ways == 2 { 1 } else { ways - 2 })
+        let Disk { mut inodes, names, .. } = self.disk().clone();
+        for inode in &mut inodes {
+            inode.sync();
+            inode.content = inode.durable.clone();
+        }
+        let disk = Disk { inodes, durable_names: names.clone(), names, ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
     /// The files on it.
@@ -117,13 +123,14 @@ impl SimFs {
     #[must_use]
     pub fn content(&self, path: &Path) -> Vec<u8> {
         let disk = self.disk();
-        disk.names.get(path).map(|inode| disk.inodes[*inode].content.clone()).unwrap_or_default()
+        disk.names.get(path).map(|inode| disk.inodes[*inode].content.to_vec()).unwrap_or_default()
     }
 
     /// Replaces a file's content, durably.
     pub fn set_content(&self, path: &Path, content: Vec<u8>) {
         let mut disk = self.disk();
         let inode = disk.names[path];
+        let content = Arc::new(content);
         disk.inodes[inode] = Inode { durable: content.clone(), content, pending: BTreeMap::new() };
     }
 
@@ -161,6 +168,7 @@ impl SimFs {
         let mut disk = self.disk();
         let call = disk.calls;
         disk.calls += 1;
+        disk.syncs += 1;
         match disk.fault.filter(|fault| fault.call == call) {
             Some(fault) => {
                 if !fault.takes_effect {
@@ -208,13 +216,14 @@ impl Disk {
 impl Inode {
     fn write(&mut self, bytes: &[u8], offset: usize) {
         let end = offset + bytes.len();
-        if self.content.len() < end {
-            self.content.resize(end, 0);
+        let content = Arc::make_mut(&mut self.content);
+        if content.len() < end {
+            content.resize(end, 0);
         }
-        self.content[offset..end].copy_from_slice(bytes);
+        content[offset..end].copy_from_slice(bytes);
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
             let start = sector * SECTOR;
-            let version = self.content[start..self.content.len().min(start + SECTOR)].to_vec();
+            let version = content[start..content.len().min(start + SECTOR)].to_vec();
             self.pending.entry(sector).or_default().push(version);
         }
     }
@@ -231,10 +240,11 @@ impl Inode {
     fn keep(&mut self, sector: usize, bytes: &[u8]) {
         let start = sector * SECTOR;
         let end = start + bytes.len();
-        if self.durable.len() < end {
-            self.durable.resize(end, 0);
+        let durable = Arc::make_mut(&mut self.durable);
+        if durable.len() < end {
+            durable.resize(end, 0);
         }
-        self.durable[start..end].copy_from_slice(bytes);
+        durable[start..end].copy_from_slice(bytes);
     }
 
     fn crash(&mut self, fate: &mut impl FnMut(usize) -> usize) {
@@ -243,12 +253,10 @@ impl Inode {
             let start = sector * SECTOR;
             let synced = self.durable.get(start..self.durable.len().min(start + SECTOR)).unwrap_or_default();
             let never_synced = synced.iter().all(|byte| *byte == 0);
-            // The way before the last is the newest version, see `copy`.
-            let survivor = match fate(versions.len() + 2) {
+            let survivor = match fate(1 + versions.len() + usize::from(never_synced)) {
                 0 => continue,
                 way if way <= versions.len() => versions[way - 1].clone(),
-                _ if never_synced => versions[0].iter().map(|byte| byte.wrapping_mul(31) ^ 0xa5).collect(),
-                _ => continue,
+                _ => versions[0].iter().map(|byte| byte.wrapping_mul(31) ^ 0xa5).collect(),
             };
             self.keep(sector, &survivor);
         }
