@@ -65,6 +65,36 @@ impl Sweep {
         self.exhaustive_states + self.random_states
     }
 
+    /// Runs a seeded workload up to one in so many of its calls, and lets the power go there.
+    fn workload(&mut self, seed: u64, most: usize, visited: u64, budget: u64) {
+        let steps = 3 + seed * 7 % 26;
+        self.workloads += 1;
+        let mut rng = Rng(seed);
+        for call in 0..run(seed, steps, None).fs.calls() {
+            if rng.below(visited) > 0 {
+                continue;
+            }
+            let story = format!("seed {seed}, {steps} steps, call {call}");
+            let fail = |kind, takes_effect| run(seed, steps, Some(Fault { call, takes_effect, kind }));
+            let cut = fail(ErrorKind::Other, true);
+            if cut.fs.last_was_sync() {
+                self.sync_points += 1;
+                self.crash_point(&cut, most, &mut rng, &story);
+                self.kill_and_recover(cut, &mut rng, &story);
+            } else {
+                self.failing_call(&cut, &mut rng, &story);
+            }
+            for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+                let failed = fail(kind, false);
+                assert!(failed.failed, "{story} failed and nobody noticed");
+                self.failing_call(&failed, &mut rng, &format!("{story}, {kind:?}"));
+            }
+            if self.states() >= budget {
+                return;
+            }
+        }
+    }
+
     /// Judges one state; sometimes its recovery is cut short, too.
     fn state(&mut self, run: &Run, disk: &SimFs, story: &str) {
         self.judged += 1;
@@ -176,47 +206,24 @@ fn ways(fs: &SimFs) -> Vec<usize> {
 /// same; wherever the power goes.
 #[test]
 fn wherever_the_power_goes_the_log_is_that_after_some_write_and_none_acknowledged_is_lost() {
-    let budget = asked_for("TENURE_CRASHES", 12_000);
-    // A small share sees few states of each point, and of the failing calls one in eight, but more points.
-    let (most, failing_calls) = if budget >= 500_000 { (4096, 8) } else { (128, 1) };
+    let budget = asked_for("TENURE_CRASHES", 2_500);
+    // A small share visits one call in six and tries fewer states there, but sees more workloads.
+    let (most, visited) = if budget >= 500_000 { (4096, 1) } else { (256, 6) };
     let mut sweep = Sweep::default();
     for seed in 0.. {
-        let steps = 3 + seed * 7 % 26;
-        sweep.workloads += 1;
-        let mut rng = Rng(seed);
-        let (mut syncs, calls) = (0, run(seed, steps, None).fs.calls());
-        for call in 0..calls {
-            let story = format!("seed {seed}, {steps} steps, call {call}");
-            let fail = |kind, takes_effect| run(seed, steps, Some(Fault { call, takes_effect, kind }));
-            let cut = fail(ErrorKind::Other, true);
-            if cut.fs.syncs() > syncs {
-                syncs = cut.fs.syncs();
-                sweep.sync_points += 1;
-                sweep.crash_point(&cut, most, &mut rng, &story);
-                sweep.kill_and_recover(cut, &mut rng, &story);
-            } else if rng.below(8) < failing_calls {
-                sweep.failing_call(&cut, &mut rng, &story);
-            }
-            for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
-                if rng.below(8) < failing_calls {
-                    let failed = fail(kind, false);
-                    assert!(failed.failed, "{story} failed and nobody noticed");
-                    sweep.failing_call(&failed, &mut rng, &format!("{story}, {kind:?}"));
-                }
-            }
-            if sweep.states() >= budget {
-                println!("{sweep:#?}\n{} crash states, 0 bad recoveries", sweep.states());
-                assert!(sweep.partial > budget / 100, "too few states in which a part survived");
-                return;
-            }
+        sweep.workload(seed, most, visited, budget);
+        if sweep.states() >= budget {
+            break;
         }
     }
+    println!("{sweep:#?}\n{} crash states, 0 bad recoveries", sweep.states());
+    assert!(sweep.partial > budget / 100, "too few states in which a part survived");
 }
 
 /// Every flipped bit of what carries meaning is noticed.
 #[test]
 fn no_flipped_bit_of_what_carries_meaning_goes_unnoticed() {
-    let budget = asked_for("TENURE_FLIPS", 8_000);
+    let budget = asked_for("TENURE_FLIPS", 4_000);
     let mut seen = flips::Seen::default();
     for seed in 0.. {
         seen.flip_bits_of_a_log(seed, (budget / 40).clamp(100, 4000));

@@ -29,7 +29,7 @@ struct Disk {
     pending_names: Vec<NameChange>,
     locks: BTreeSet<PathBuf>,
     calls: u64,
-    syncs: u64,
+    last_was_sync: bool,
     fault: Option<Fault>,
 }
 
@@ -77,9 +77,9 @@ impl SimFs {
         self.disk().calls
     }
 
-    /// How many of the calls were syncs, of a file or a directory, successful or not.
-    pub fn syncs(&self) -> u64 {
-        self.disk().syncs
+    /// Whether the latest call was a sync, of a file or a directory, successful or not.
+    pub fn last_was_sync(&self) -> bool {
+        self.disk().last_was_sync
     }
 
     /// Makes one call fail.
@@ -153,6 +153,7 @@ impl SimFs {
         let mut disk = self.disk();
         let call = disk.calls;
         disk.calls += 1;
+        disk.last_was_sync = false;
         match disk.fault.filter(|fault| fault.call == call) {
             None => effect(&mut disk),
             Some(fault) => {
@@ -168,7 +169,7 @@ impl SimFs {
         let mut disk = self.disk();
         let call = disk.calls;
         disk.calls += 1;
-        disk.syncs += 1;
+        disk.last_was_sync = true;
         match disk.fault.filter(|fault| fault.call == call) {
             Some(fault) => {
                 if !fault.takes_effect {

@@ -93,7 +93,7 @@ impl Subject {
     fn of(seed: u64) -> Self {
         let run = run(seed, 10 + seed * 11 % 60, None);
         let fs = run.fs.copy();
-        let (mut wal, recovered, model) = reopen(&fs, Path::new(DIR)).unwrap();
+        let (mut wal, _, model) = reopen(&fs, Path::new(DIR)).unwrap();
         if seed % 2 == 0 {
             wal.floor().unwrap();
         }
@@ -101,9 +101,9 @@ impl Subject {
         let fs = fs.copy();
         let files: Vec<_> = fs.names().into_iter().filter(|path| !fs.content(path).is_empty()).collect();
         let newest = (1..).take_while(|seq| files.contains(&segment(*seq))).last().unwrap();
-        // A floor behind a torn write begins a new segment; then the new one has no torn end.
-        let torn = recovered.torn.filter(|torn| torn.file == segment(newest));
-        let reading = Reading::of(newest, |seq| fs.content(&segment(seq)), torn.map(|torn| torn.offset as usize));
+        // What lies behind the end may look like batches: of a torn write, or of the file's life before this one.
+        let torn = reopen(&fs.copy(), Path::new(DIR)).unwrap().1.torn.map(|torn| torn.offset as usize);
+        let reading = Reading::of(newest, |seq| fs.content(&segment(seq)), torn);
         Self { model, history: run.history, files, reading, fs }
     }
 
