@@ -28,8 +28,8 @@ pub enum Step {
     /// The power goes; so many of the writes that were not durable are there all the same.
     Crash(u8, u8),
     Restart(u8),
-    /// Everything on its way from or to the node is lost.
-    Isolate(u8),
+    /// Everything from or to the node is lost, until the same is said again.
+    Cut(u8),
     /// So many steps in which nothing goes wrong.
     GoOn(u8),
 }
@@ -55,7 +55,7 @@ impl Step {
             24 => Self::ClockJumped(first),
             25 => Self::Crash(first, second),
             26 | 27 => Self::Restart(first),
-            28 => Self::Isolate(first),
+            28 => Self::Cut(first),
             _ => Self::GoOn(first),
         }
     }
@@ -77,7 +77,7 @@ impl Step {
             Self::ClockJumped(node) => [24, node, 0],
             Self::Crash(node, kept) => [25, node, kept],
             Self::Restart(node) => [26, node, 0],
-            Self::Isolate(node) => [28, node, 0],
+            Self::Cut(node) => [28, node, 0],
             Self::GoOn(count) => [29, count, 0],
         }
     }

@@ -44,6 +44,8 @@ pub struct Trio {
     now: Instant,
     nodes: BTreeMap<u64, Node>,
     network: VecDeque<Message>,
+    /// Who hears nobody and is heard by nobody.
+    cut: BTreeSet<NodeId>,
     template: CoreConfig,
     reads: BTreeMap<ReadId, Waiting>,
     transfers: BTreeSet<TransferId>,
@@ -72,6 +74,18 @@ pub struct Seen {
     pub loads: u64,
 }
 
+impl Seen {
+    pub fn add(&mut self, other: Self) {
+        self.leaders += other.leaders;
+        self.commits += other.commits;
+        self.truncations += other.truncations;
+        self.reads += other.reads;
+        self.transfers += other.transfers;
+        self.restarts += other.restarts;
+        self.loads += other.loads;
+    }
+}
+
 impl Trio {
     /// Three founders. Bits of `setup`: lease reads, succession, tiny limits.
     pub fn new(setup: u8) -> Self {
@@ -95,6 +109,7 @@ impl Trio {
             now: Instant::ZERO + ms(1_000_000),
             nodes: NODES.into_iter().map(node).collect(),
             network: VecDeque::new(),
+            cut: BTreeSet::new(),
             template,
             reads: BTreeMap::new(),
             transfers: BTreeSet::new(),
@@ -115,7 +130,7 @@ impl Trio {
         match step {
             Step::Deliver(nth) => self.deliver(nth, true),
             Step::Double(nth) => self.deliver(nth, false),
-            Step::Lose(nth) => drop(self.nth(nth).and_then(|nth| self.network.remove(nth))),
+            Step::Lose(nth) => _ = self.nth(nth).and_then(|nth| self.network.remove(nth)),
             Step::Deadline(node) => self.deadline(id(node)),
             Step::Wait(centis) => self.now = self.now + ms(10 * u64::from(centis)),
             Step::Sync(node) => self.sync_one(id(node)),
@@ -130,9 +145,12 @@ impl Trio {
             Step::ClockJumped(node) => self.input(id(node), Input::ClockJumped),
             Step::Crash(node, kept) => self.crash(id(node), kept),
             Step::Restart(node) => self.restart(id(node)),
-            Step::Isolate(node) => {
+            Step::Cut(node) => {
                 let alone = NodeId(id(node));
-                self.network.retain(|message| message.from != alone && message.to != alone);
+                if !self.cut.remove(&alone) {
+                    self.cut.insert(alone);
+                    self.network.retain(|message| message.from != alone && message.to != alone);
+                }
             }
             Step::GoOn(count) => (0..count).for_each(|_| self.go_on()),
         }
@@ -224,7 +242,7 @@ impl Trio {
     fn crash(&mut self, id: u64, kept: u8) {
         let node = self.node(id);
         if node.core.take().is_some() {
-            (0..kept % 4).for_each(|_| drop(node.disk.sync_one()));
+            (0..kept % 4).for_each(|_| _ = node.disk.sync_one());
             node.disk.crash();
             node.loads.clear();
             self.reads.retain(|_, waiting| waiting.node != id);
@@ -290,7 +308,9 @@ impl Trio {
     fn carry_out(&mut self, id: u64, out: Output) {
         for message in out.messages {
             self.judge_vote(&message);
-            self.network.push_back(message);
+            if !self.cut.contains(&message.from) && !self.cut.contains(&message.to) {
+                self.network.push_back(message);
+            }
         }
         while self.network.len() > ON_THE_WAY {
             self.network.pop_front();
@@ -408,7 +428,12 @@ impl Trio {
             return;
         }
         if let Some((_, newest)) = self.committed.iter().rev().find(|(_, entry)| entry.term < status.term) {
-            assert!(core.log().contains(*newest), "leader completeness: {} of {} lacks {newest}", status.id, status.term);
+            assert!(
+                core.log().contains(*newest),
+                "leader completeness: {} of {} lacks {newest}",
+                status.id,
+                status.term
+            );
         }
         for (peer, matched) in status.peers {
             let disk = &self.nodes[&peer.0].disk;
@@ -425,13 +450,15 @@ impl Trio {
     /// Everybody is up and nothing goes wrong any more: soon there is a leader, and a new command is applied everywhere;
     /// nobody waits for ever.
     pub fn judge_liveness(&mut self) {
+        self.cut.clear();
         NODES.into_iter().for_each(|id| self.restart(id));
         let end = self.now + ms(40 * E);
         let target = loop {
             assert!(self.now < end, "no leader within 40 E");
             self.go_on();
             self.judge_all();
-            let leads = |id: &u64| self.nodes[id].core.as_ref().is_some_and(|core| core.status().role == RoleKind::Leader);
+            let leads =
+                |id: &u64| self.nodes[id].core.as_ref().is_some_and(|core| core.status().role == RoleKind::Leader);
             if let Some(leader) = NODES.into_iter().find(leads) {
                 let mut out = Output::new();
                 let now = self.now;
