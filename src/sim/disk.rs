@@ -253,7 +253,9 @@ impl Inode {
         for (sector, versions) in pending {
             let start = sector * SECTOR;
             let synced = self.durable.get(start..self.durable.len().min(start + SECTOR)).unwrap_or_default();
-            let never_synced = synced.iter().all(|byte| *byte == 0);
+            // What is written once more as it was stays as it was.
+            let anew = versions.iter().any(|version| version != synced);
+            let never_synced = anew && synced.iter().all(|byte| *byte == 0);
             let survivor = match fate(1 + versions.len() + usize::from(never_synced)) {
                 0 => continue,
                 way if way <= versions.len() => versions[way - 1].clone(),
@@ -366,5 +368,37 @@ impl File for SimFile {
 
     fn length(&self) -> io::Result<u64> {
         self.fs.call(|disk| Ok(disk.inodes[self.inode].content.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with a synced sector of zeros, over which `bytes` are written.
+    fn written_over_zeros(bytes: &[u8]) -> SimFs {
+        let (fs, path) = (SimFs::new(), Path::new("/d/f"));
+        let file = fs.create(path).unwrap();
+        file.pwrite(&[0; SECTOR], 0).unwrap();
+        file.sync_data().unwrap();
+        fs.sync_dir(Path::new("/d")).unwrap();
+        file.pwrite(bytes, 0).unwrap();
+        fs
+    }
+
+    #[test]
+    fn only_what_was_never_anything_but_zeros_can_be_garbled() {
+        let most = |bytes: &[u8]| {
+            let mut most = 0;
+            let disk = written_over_zeros(bytes).crash(|ways| {
+                most = ways;
+                ways - 1
+            });
+            (most, disk.content(Path::new("/d/f")))
+        };
+        let (ways, garbled) = most(&[7; SECTOR]);
+        assert_eq!(ways, 3, "lost, written, or garbage");
+        assert!(garbled != [0; SECTOR] && garbled != [7; SECTOR]);
+        assert_eq!(most(&[0; SECTOR]), (2, vec![0; SECTOR]), "written as it was, it stays as it was");
     }
 }
