@@ -3,9 +3,13 @@
 #![cfg(feature = "node")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
+#[path = "support/any_message.rs"]
+mod any_message;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+use any_message::AnyMessage;
 use bytes::Bytes;
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 use tenure::config::{Limits, Priority};
@@ -21,118 +25,6 @@ use tenure::wire::codec::{self, Frame};
 use tenure::wire::handshake::{self, Answer, Hello, Parsed, Refused};
 
 const LIMIT: usize = 4 << 20;
-
-/// Any message at all.
-#[derive(Clone, Debug)]
-struct AnyMessage(Message);
-
-fn any<T: Arbitrary + Copy>(g: &mut Gen) -> T {
-    T::arbitrary(g)
-}
-
-fn any_id(g: &mut Gen) -> EntryId {
-    EntryId::new(any::<u64>(g), any::<u64>(g))
-}
-
-fn any_slice(g: &mut Gen) -> LogSlice {
-    let prev = match any::<u8>(g) % 4 {
-        0 => EntryId::ZERO,
-        _ => EntryId::new(any::<u64>(g) % (1 << 60) + 1, any::<u64>(g) % (1 << 60) + 1),
-    };
-    let mut id = prev;
-    let entries = (0..any::<usize>(g) % 40)
-        .map(|_| {
-            let step = if any::<u8>(g) < 40 { u64::from(any::<u8>(g)) } else { 0 };
-            id = EntryId::new(id.index.next(), (id.term.0 + step).max(1));
-            let kind = EntryKind::from_u8(any::<u8>(g) % 3).unwrap();
-            Entry { id, kind, payload: Bytes::from(Vec::<u8>::arbitrary(g)) }
-        })
-        .collect();
-    LogSlice::new(prev, entries).unwrap()
-}
-
-fn any_verdict(g: &mut Gen) -> Verdict {
-    match any::<u8>(g) % 7 {
-        0 => Verdict::Granted,
-        1 => Verdict::Refused(Refusal::OldTerm),
-        2 => Verdict::Refused(Refusal::Promised {
-            leader: Option::<u64>::arbitrary(g).map(NodeId),
-            term: Term(any(g)),
-            remaining: Duration::from_nanos(any(g)),
-        }),
-        3 => Verdict::Refused(Refusal::AlreadyVoted(NodeId(any(g)))),
-        4 => Verdict::Refused(Refusal::Removed { configuration: Index(any(g)) }),
-        5 => Verdict::Refused(Refusal::CannotVote),
-        _ => Verdict::Refused(Refusal::LogBehind { last: any_id(g) }),
-    }
-}
-
-fn any_outcome(g: &mut Gen) -> AppendOutcome {
-    match any::<u8>(g) % 3 {
-        0 => AppendOutcome::OldTerm,
-        1 => AppendOutcome::Accepted { matched: Index(any(g)) },
-        _ => AppendOutcome::Mismatch {
-            prev: Index(any(g)),
-            last: any_id(g),
-            conflict: any::<bool>(g).then(|| (Term(any(g)), Index(any(g)))),
-        },
-    }
-}
-
-/// What travels exactly: slots of whole microseconds.
-fn any_rank(g: &mut Gen) -> Rank {
-    Rank { place: any(g), slot: Duration::from_micros(any::<u32>(g).into()) }
-}
-
-fn any_priority(g: &mut Gen) -> Priority {
-    [Priority::Low, Priority::Normal, Priority::High][any::<usize>(g) % 3]
-}
-
-impl Arbitrary for AnyMessage {
-    fn arbitrary(g: &mut Gen) -> Self {
-        let vote = |g: &mut Gen| VoteRequest {
-            round: RoundId(any(g)),
-            campaign_term: Term(any(g)),
-            last: any_id(g),
-            configuration: Index(any(g)),
-            abdicated: any::<bool>(g).then(|| Abdicated { leader: NodeId(any(g)), term: Term(any(g)) }),
-        };
-        let answer =
-            |g: &mut Gen| VoteResponse { round: RoundId(any(g)), campaign_term: Term(any(g)), verdict: any_verdict(g) };
-        let body = match any::<u8>(g) % 9 {
-            0 => Body::PreVote(vote(g)),
-            1 => Body::PreVoteResponse(answer(g)),
-            2 => Body::Vote(vote(g)),
-            3 => Body::VoteResponse(answer(g)),
-            4 => Body::AppendEntries(AppendEntries {
-                stamp: Instant::from_nanos(any(g)),
-                round: RoundId(any(g)),
-                commit: Index(any(g)),
-                rank: any::<bool>(g).then(|| any_rank(g)),
-                fresh: Option::<u64>::arbitrary(g).map(Instant::from_nanos),
-                slice: any_slice(g),
-            }),
-            5 => Body::AppendResponse(AppendResponse {
-                stamp: Instant::from_nanos(any(g)),
-                round: RoundId(any(g)),
-                request_term: Term(any(g)),
-                promise_ms: any(g),
-                sent: Instant::from_nanos(any(g)),
-                priority: any_priority(g),
-                outcome: any_outcome(g),
-            }),
-            6 => Body::Abdicate(Abdicate { successor: Option::<u64>::arbitrary(g).map(NodeId) }),
-            7 => Body::ReadIndex(ReadIndex { round: RoundId(any(g)), lease: any(g) }),
-            _ => Body::ReadIndexResponse(ReadIndexResponse {
-                round: RoundId(any(g)),
-                request_term: Term(any(g)),
-                index: Option::<u64>::arbitrary(g).map(Index),
-            }),
-        };
-        let (group, from, to) = (GroupId(any(g)), NodeId(any(g)), NodeId(any(g)));
-        Self(Message { group, from, to, term: Term(any(g)), body })
-    }
-}
 
 fn decode_all(frames: &[Frame], limit: usize) -> Vec<Message> {
     let mut messages = Vec::new();

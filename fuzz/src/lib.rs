@@ -11,9 +11,19 @@ mod near;
 mod reads;
 mod scene;
 mod subject;
+/// The bench of the tests, compiled in by path: one set of judges for properties and fuzzing.
+#[path = "../../tests/support"]
+mod support {
+    #![allow(dead_code, reason = "a part of it is used here")]
+    pub mod disk;
+    pub mod lone;
+    pub mod steps;
+    pub mod trio;
+}
 
 pub use answer::{Answered, VoteAnswer};
 pub use memory_fs::MemoryFs;
 pub use near::{Abdication, AnyPriority, AnyRank, Entries, Fresh, Near, NearEntry, Peer, Speaker};
 pub use scene::{Act, AnyConsistency, Scene, Start, drive};
 pub use subject::Subject;
+pub use support::trio::{Step, Trio};

@@ -313,5 +313,54 @@ mod tests {
             }
             true
         }
+
+        /// Every question about terms, and every conflict with another log, is answered as by walking along the vector.
+        fn terms_and_conflicts_are_as_in_a_vector(rises: Vec<u8>, agree: u8, others: Vec<u8>) -> bool {
+            let mine = rising(&rises, &[]);
+            let log = log(&mine);
+            let shared = usize::from(agree).min(mine.len());
+            let theirs = rising(&others, &mine[..shared]);
+            let slice = LogSlice::new(EntryId::ZERO, entries(&theirs)).unwrap();
+            let differs = |at: &usize| mine.get(*at) != theirs.get(*at);
+            let missing = (0..theirs.len()).find(differs).map(|at| EntryId::new(at as u64 + 1, theirs[at]));
+            let first_of = |index: usize| mine.iter().position(|term| *term == mine[index]).map(|at| Index(at as u64 + 1));
+            let up_to = |term: u64| Index(mine.iter().filter(|other| **other <= term).count() as u64);
+            log.first_missing(&slice) == missing
+                && (0..mine.len()).all(|at| log.first_of_term_at(Index(at as u64 + 1)) == first_of(at))
+                && log.first_of_term_at(log.last().index.next()).is_none()
+                && (0..=log.last().term.0 + 1).all(|term| log.last_index_up_to_term(Term(term)) == up_to(term))
+                && theirs.iter().zip(1..).all(|(term, index)| {
+                    log.contains(EntryId::new(index, *term)) == (mine.get(index as usize - 1) == Some(term))
+                })
+        }
+
+        /// A range comes out of the cache whole up to its limits, or not at all if its beginning has left.
+        fn cached_ranges_are_as_in_a_vector(rises: Vec<u8>, gone: u8, range: (u8, u8), limits: (u8, u8)) -> bool {
+            let terms = rising(&rises, &[]);
+            let mut log = log(&terms);
+            let (first, last) = (u64::from(range.0).max(1), u64::from(range.1));
+            let (most, bytes) = (usize::from(limits.0).max(1), usize::from(limits.1));
+            let gone = usize::from(gone).min(terms.len());
+            log.shrink_cache((terms.len() - gone) * entry(1, 1).footprint(), log.last().index);
+            let in_range = entries(&terms).into_iter().filter(|e| (first..=last).contains(&e.id.index.0));
+            // Each has 4 bytes: as many as fit, but one.
+            let expected: Vec<_> = in_range.take(most.min((bytes / 4).max(1))).collect();
+            let starts_in_log = first <= terms.len() as u64 && first <= last;
+            let known = !starts_in_log || first > gone as u64;
+            log.cached(Index(first), Index(last), most, bytes) == known.then_some(expected)
+        }
+    }
+
+    /// Terms that rise a little here and there, behind those given.
+    fn rising(rises: &[u8], before: &[u64]) -> Vec<u64> {
+        let mut terms = before.to_vec();
+        for rise in rises.iter().take(40) {
+            terms.push(terms.last().copied().unwrap_or(1) + u64::from(rise % 8 / 6));
+        }
+        terms
+    }
+
+    fn entries(terms: &[u64]) -> Vec<Entry> {
+        terms.iter().zip(1..).map(|(term, index)| entry(index, *term)).collect()
     }
 }

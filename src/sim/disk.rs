@@ -29,13 +29,15 @@ struct Disk {
     pending_names: Vec<NameChange>,
     locks: BTreeSet<PathBuf>,
     calls: u64,
+    last_was_sync: bool,
     fault: Option<Fault>,
 }
 
+/// Copies of a disk share the bytes that neither of them changes.
 #[derive(Clone, Default)]
 struct Inode {
-    content: Vec<u8>,
-    durable: Vec<u8>,
+    content: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
     /// Every version of a sector since the last sync.
     pending: BTreeMap<usize, Vec<Vec<u8>>>,
 }
@@ -75,6 +77,11 @@ impl SimFs {
         self.disk().calls
     }
 
+    /// Whether the latest call was a sync, of a file or a directory, successful or not.
+    pub fn last_was_sync(&self) -> bool {
+        self.disk().last_was_sync
+    }
+
     /// Makes one call fail.
     pub fn inject(&self, fault: Fault) {
         self.disk().fault = Some(fault);
@@ -91,7 +98,8 @@ impl SimFs {
         self.disk().fault = None;
     }
 
-    /// The disk as a power cut leaves it. `fate(n)` picks one of `n` ways for each pending thing.
+    /// The disk as a power cut leaves it. `fate(n)` picks one of `n` ways for each pending thing: 0 is lost, then come
+    /// what was written to it, oldest first, and garbage, if that is possible.
     pub fn crash(&self, mut fate: impl FnMut(usize) -> usize) -> Self {
         let mut disk = self.disk().clone();
         let mut names = disk.durable_names.clone();
@@ -101,21 +109,19 @@ impl SimFs {
         for inode in names.values() {
             disk.inodes[*inode].crash(&mut fate);
         }
-        let disk = Disk {
-            inodes: disk.inodes,
-            durable_names: names.clone(),
-            names,
-            pending_names: Vec::new(),
-            locks: BTreeSet::new(),
-            calls: 0,
-            fault: None,
-        };
+        let disk = Disk { inodes: disk.inodes, durable_names: names.clone(), names, ..Disk::default() };
         Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
     /// An independent copy as if everything had been synced; the owner of its locks is gone.
     pub fn copy(&self) -> Self {
-        self.crash(|ways| if ways == 2 { 1 } else { ways - 2 })
+        let Disk { mut inodes, names, .. } = self.disk().clone();
+        for inode in &mut inodes {
+            inode.sync();
+            inode.content = inode.durable.clone();
+        }
+        let disk = Disk { inodes, durable_names: names.clone(), names, ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
     /// The files on it.
@@ -128,13 +134,14 @@ impl SimFs {
     #[must_use]
     pub fn content(&self, path: &Path) -> Vec<u8> {
         let disk = self.disk();
-        disk.names.get(path).map(|inode| disk.inodes[*inode].content.clone()).unwrap_or_default()
+        disk.names.get(path).map(|inode| disk.inodes[*inode].content.to_vec()).unwrap_or_default()
     }
 
     /// Replaces a file's content, durably.
     pub fn set_content(&self, path: &Path, content: Vec<u8>) {
         let mut disk = self.disk();
         let inode = disk.names[path];
+        let content = Arc::new(content);
         disk.inodes[inode] = Inode { durable: content.clone(), content, pending: BTreeMap::new() };
     }
 
@@ -157,6 +164,7 @@ impl SimFs {
         let mut disk = self.disk();
         let call = disk.calls;
         disk.calls += 1;
+        disk.last_was_sync = false;
         match disk.fault.filter(|fault| fault.call == call) {
             None => effect(&mut disk),
             Some(fault) => {
@@ -172,6 +180,7 @@ impl SimFs {
         let mut disk = self.disk();
         let call = disk.calls;
         disk.calls += 1;
+        disk.last_was_sync = true;
         match disk.fault.filter(|fault| fault.call == call) {
             Some(fault) => {
                 if !fault.takes_effect {
@@ -219,13 +228,14 @@ impl Disk {
 impl Inode {
     fn write(&mut self, bytes: &[u8], offset: usize) {
         let end = offset + bytes.len();
-        if self.content.len() < end {
-            self.content.resize(end, 0);
+        let content = Arc::make_mut(&mut self.content);
+        if content.len() < end {
+            content.resize(end, 0);
         }
-        self.content[offset..end].copy_from_slice(bytes);
+        content[offset..end].copy_from_slice(bytes);
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
             let start = sector * SECTOR;
-            let version = self.content[start..self.content.len().min(start + SECTOR)].to_vec();
+            let version = content[start..content.len().min(start + SECTOR)].to_vec();
             self.pending.entry(sector).or_default().push(version);
         }
     }
@@ -242,10 +252,11 @@ impl Inode {
     fn keep(&mut self, sector: usize, bytes: &[u8]) {
         let start = sector * SECTOR;
         let end = start + bytes.len();
-        if self.durable.len() < end {
-            self.durable.resize(end, 0);
+        let durable = Arc::make_mut(&mut self.durable);
+        if durable.len() < end {
+            durable.resize(end, 0);
         }
-        self.durable[start..end].copy_from_slice(bytes);
+        durable[start..end].copy_from_slice(bytes);
     }
 
     fn crash(&mut self, fate: &mut impl FnMut(usize) -> usize) {
@@ -253,14 +264,11 @@ impl Inode {
         for (sector, versions) in pending {
             let start = sector * SECTOR;
             let synced = self.durable.get(start..self.durable.len().min(start + SECTOR)).unwrap_or_default();
-            // The way before the last is the newest version, see `copy`.
-            let survivor = match fate(versions.len() + 2) {
+            let garbage = garbled(synced, &versions);
+            let survivor = match fate(1 + versions.len() + usize::from(garbage.is_some())) {
                 0 => continue,
                 way if way <= versions.len() => versions[way - 1].clone(),
-                _ => match garbled(synced, &versions[0]) {
-                    Some(garbage) => garbage,
-                    None => continue,
-                },
+                _ => garbage.unwrap_or_default(),
             };
             self.keep(sector, &survivor);
         }
@@ -268,13 +276,15 @@ impl Inode {
     }
 }
 
-/// A sector of which only noise was written, where nothing had been written before; `None` if something had.
-fn garbled(synced: &[u8], version: &[u8]) -> Option<Vec<u8>> {
+/// A sector of which only noise was written, where nothing had been written before; `None` if something had. What is
+/// written once more as it was stays as it was.
+fn garbled(synced: &[u8], versions: &[Vec<u8>]) -> Option<Vec<u8>> {
     let before = |at: usize| synced.get(at).copied().unwrap_or(0);
-    let first = (0..version.len()).find(|at| version[*at] != before(*at))?;
-    let last = (first..version.len()).rfind(|at| version[*at] != before(*at))?;
-    let untouched = (first..=last).all(|at| before(at) == 0);
+    let version = versions.iter().find(|version| *version != synced)?;
+    let changed = |at: &usize| version[*at] != before(*at);
+    let (first, last) = ((0..version.len()).find(changed)?, (0..version.len()).rfind(changed)?);
     let noise = |at: usize| if (first..=last).contains(&at) { version[at].wrapping_mul(31) ^ 0xa5 } else { before(at) };
+    let untouched = (first..=last).all(|at| before(at) == 0);
     untouched.then(|| (0..version.len()).map(noise).collect())
 }
 
@@ -384,5 +394,37 @@ impl File for SimFile {
 
     fn length(&self) -> io::Result<u64> {
         self.fs.call(|disk| Ok(disk.inodes[self.inode].content.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with a synced sector of zeros, over which `bytes` are written.
+    fn written_over_zeros(bytes: &[u8]) -> SimFs {
+        let (fs, path) = (SimFs::new(), Path::new("/d/f"));
+        let file = fs.create(path).unwrap();
+        file.pwrite(&[0; SECTOR], 0).unwrap();
+        file.sync_data().unwrap();
+        fs.sync_dir(Path::new("/d")).unwrap();
+        file.pwrite(bytes, 0).unwrap();
+        fs
+    }
+
+    #[test]
+    fn only_what_was_never_anything_but_zeros_can_be_garbled() {
+        let most = |bytes: &[u8]| {
+            let mut most = 0;
+            let disk = written_over_zeros(bytes).crash(|ways| {
+                most = ways;
+                ways - 1
+            });
+            (most, disk.content(Path::new("/d/f")))
+        };
+        let (ways, garbled) = most(&[7; SECTOR]);
+        assert_eq!(ways, 3, "lost, written, or garbage");
+        assert!(garbled != [0; SECTOR] && garbled != [7; SECTOR]);
+        assert_eq!(most(&[0; SECTOR]), (2, vec![0; SECTOR]), "written as it was, it stays as it was");
     }
 }

@@ -1,5 +1,6 @@
 //! The format of the log's files, written down a second time, so that tests can damage them on purpose.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
 
 use std::path::{Path, PathBuf};
@@ -40,4 +41,88 @@ fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!seed, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
     })
+}
+
+/// What a byte of a log's file is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Meaning {
+    Identity,
+    Header,
+    /// Of the batch that begins at `start`; whether something on disk proves that it was durable.
+    Batch {
+        start: usize,
+        lsn: u64,
+        proved: bool,
+    },
+    Nothing,
+}
+
+/// Where a batch begins, its payload begins, and that ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct BatchPlace {
+    pub(crate) start: usize,
+    pub(crate) payload: usize,
+    pub(crate) end: usize,
+    lsn: u64,
+    durable_lsn: u64,
+    proved: bool,
+}
+
+/// The batches of a whole log, by segment, from the first on.
+pub(crate) struct Reading(Vec<Vec<BatchPlace>>);
+
+impl Reading {
+    /// Reads segments 1 to `newest`, the newest up to `torn` if what follows there is a torn write.
+    pub(crate) fn of(newest: u64, content: impl Fn(u64) -> Vec<u8>, torn: Option<usize>) -> Self {
+        let segments = (1..=newest).map(|seq| {
+            let bytes = content(seq);
+            let end = if seq < newest { Some(u64_at(&content(seq + 1), 72) as usize) } else { torn };
+            let mut batches = places(&bytes, end.unwrap_or(bytes.len()));
+            let stated = if seq < newest { u64::MAX } else { batches.iter().map(|b| b.durable_lsn).max().unwrap_or(0) };
+            // The newest statement proves all before the batch that makes it, and says nothing of itself.
+            batches.iter_mut().for_each(|batch| batch.proved = batch.lsn <= stated);
+            batches
+        });
+        Self(segments.collect())
+    }
+
+    pub(crate) fn batches_of(&self, file: &Path) -> Option<&[BatchPlace]> {
+        let seq = (1..=self.0.len() as u64).find(|seq| segment(*seq) == file)?;
+        Some(&self.0[seq as usize - 1])
+    }
+
+    pub(crate) fn of_byte(&self, file: &Path, at: usize) -> Meaning {
+        if file.file_name().is_some_and(|name| name == "identity") {
+            return Meaning::Identity;
+        }
+        let Some(batches) = self.batches_of(file) else { return Meaning::Nothing };
+        if at < HEADER {
+            return Meaning::Header;
+        }
+        let batch = batches.iter().find(|batch| (batch.start..batch.end).contains(&at));
+        batch.map_or(Meaning::Nothing, |batch| Meaning::Batch {
+            start: batch.start,
+            lsn: batch.lsn,
+            proved: batch.proved,
+        })
+    }
+}
+
+/// The batches from the header to `end`, one behind the other.
+fn places(content: &[u8], end: usize) -> Vec<BatchPlace> {
+    let mut places = Vec::new();
+    for start in batches(content) {
+        if start >= end || content.get(start..start + 4) != Some(b"TWAB") {
+            break;
+        }
+        let number = |at: usize| u32::from_le_bytes(content[at..at + 4].try_into().unwrap()) as usize;
+        let payload = start + 48 + number(start + 24);
+        let (lsn, durable_lsn) = (u64_at(content, start + 8), u64_at(content, start + 16));
+        places.push(BatchPlace { start, payload, end: payload + number(start + 28), lsn, durable_lsn, proved: false });
+    }
+    places
+}
+
+fn u64_at(content: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(content[at..at + 8].try_into().unwrap())
 }
