@@ -146,3 +146,7 @@ mod tests {
         });
     }
 }
+
+#[cfg(all(test, loom))]
+#[path = "queue_models.rs"]
+mod models;
