@@ -147,6 +147,6 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 #[path = "queue_models.rs"]
 mod models;

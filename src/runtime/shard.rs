@@ -405,6 +405,6 @@ impl Drop for Inside {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 #[path = "shard_models.rs"]
 mod models;

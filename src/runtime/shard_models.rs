@@ -117,15 +117,26 @@ fn who_administers_the_shard_leaves_no_input_behind() {
 
 /// What a callback brings in that runs beside the shard is taken along by its own thread, or by one that is inside.
 #[test]
-fn no_input_of_a_callback_is_left_behind() {
+fn no_input_of_a_callback_beside_the_shard_is_left_behind() {
     explore_bounded(4, || {
         let door = Door::new();
         let other = door.clone();
         let other = spawn(move || other.propose(0));
-        let aside = door.entrance.aside();
-        assert!(aside.is_some());
+        let aside = door.entrance.aside().unwrap();
         door.propose(0);
         drop(aside);
+        other.join().unwrap();
+        assert_eq!(door.answered(), 2);
+    });
+}
+
+/// So is what callbacks bring in together, and what those bring in that are called from inside.
+#[test]
+fn no_input_of_callbacks_is_left_behind() {
+    explore_bounded(4, || {
+        let door = Door::new();
+        let other = door.clone();
+        let other = spawn(move || other.propose(1));
         door.entrance.together(|| door.propose(1));
         other.join().unwrap();
         assert_eq!(door.answered(), 4);

@@ -391,6 +391,6 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, any(loom, shuttle)))]
 #[path = "ticket_models.rs"]
 mod models;

@@ -1,6 +1,6 @@
 //! A model checker's locks in the shape of `parking_lot`'s, and how to have a scenario checked.
-//!
-//! Channels stay the real ones: a scenario may only try to receive, which no schedule can come between.
+
+pub(crate) mod channel;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,7 @@ use loom as checker;
 use shuttle as checker;
 
 pub(crate) use checker::sync::atomic;
+pub(crate) use checker::thread;
 pub(crate) use checker::thread::{JoinHandle, yield_now};
 pub(crate) use checker::thread_local as local;
 #[cfg(all(shuttle, not(loom)))]
@@ -49,6 +50,32 @@ fn check(interruptions: Option<usize>, scenario: impl Fn() + Send + Sync + 'stat
         // Not here, where the stack is small.
         spawn(move || scenario()).join().unwrap();
     });
+}
+
+/// Runs `scenario` under random schedules.
+#[cfg(all(shuttle, not(loom)))]
+pub(crate) fn explore(scenario: impl Fn() + Send + Sync + 'static) {
+    explore_random(2_000, scenario);
+}
+
+#[cfg(all(shuttle, not(loom)))]
+pub(crate) fn explore_bounded(_interruptions: usize, scenario: impl Fn() + Send + Sync + 'static) {
+    explore_random(2_000, scenario);
+}
+
+/// Runs `scenario` so often, times `SHUTTLE_RUNS` percent: half of the runs draw a thread for every step, the others give
+/// each thread a rank that changes now and then, which holds some back for long.
+#[cfg(all(shuttle, not(loom)))]
+pub(crate) fn explore_random(runs: usize, scenario: impl Fn() + Send + Sync + 'static) {
+    use shuttle::scheduler::{PctScheduler, RandomScheduler};
+    let percent = std::env::var("SHUTTLE_RUNS").map_or(100, |percent| percent.parse().unwrap());
+    let runs = (runs * percent / 200).max(1);
+    let mut config = shuttle::Config::new();
+    config.stack_size = 1 << 18;
+    let scenario = std::sync::Arc::new(scenario);
+    let again = scenario.clone();
+    shuttle::Runner::new(RandomScheduler::new(runs), config.clone()).run(move || scenario());
+    shuttle::Runner::new(PctScheduler::new(3, runs), config).run(move || again());
 }
 
 /// Starts a thread of a scenario; with a stack on which a whole shard can be built.
