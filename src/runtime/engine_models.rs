@@ -52,7 +52,7 @@ fn lone_node() -> (Engine, Memory) {
 }
 
 /// Proposes until the node is over or two commands were applied, and reads what it wrote. Returns what was applied.
-fn client(group: &Group<u64>) -> Vec<u64> {
+fn write_and_read(group: &Group<u64>) -> Vec<u64> {
     let mut applied = Vec::new();
     while applied.len() < 2 {
         let written = match group.propose("x").wait() {
@@ -78,10 +78,10 @@ fn client(group: &Group<u64>) -> Vec<u64> {
 /// was acknowledged before it, and at the end every thread ends.
 #[test]
 fn every_client_is_answered_and_every_thread_ends() {
-    explore_random(400, || {
+    explore_random(3_000, || {
         let (engine, _) = lone_node();
         let group = engine.found_group(GROUP, alone(), machine()).unwrap();
-        let clients = [group.clone(), group].map(|group| spawn(move || client(&group)));
+        let clients = [group.clone(), group].map(|group| spawn(move || write_and_read(&group)));
         let mut applied: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
         engine.shutdown(Duration::MAX).unwrap();
         applied.sort_unstable();
@@ -93,14 +93,14 @@ fn every_client_is_answered_and_every_thread_ends() {
 /// end.
 #[test]
 fn l01_a_shutdown_at_any_moment_answers_everybody() {
-    explore_random(400, || {
+    explore_random(3_000, || {
         let (engine, _) = lone_node();
         let group = engine.found_group(GROUP, alone(), machine()).unwrap();
         let engine = Arc::new(engine);
         let (founder, looking) = (engine.clone(), group.clone());
-        let client = spawn(move || client(&group).len());
+        let client = spawn(move || write_and_read(&group).len());
         let founder = spawn(move || match founder.found_group(GroupId(2), alone(), machine()) {
-            Ok(group) => drop(client_of_two(&group)),
+            Ok(group) => assert!(write_and_read(&group).len() <= 2),
             Err(error) => assert!(matches!(error, GroupError::ShutDown), "{error}"),
         });
         let looking = spawn(move || drop(looking.status()));
@@ -111,22 +111,17 @@ fn l01_a_shutdown_at_any_moment_answers_everybody() {
     });
 }
 
-fn client_of_two(group: &Group<u64>) -> Vec<bool> {
-    let tickets = group.propose_batch(["x", "x"].map(Into::into).to_vec());
-    tickets.into_iter().map(|ticket| ticket.wait().is_ok()).collect()
-}
-
 /// A log that fails at any moment: whoever founds or writes is told, and what was acknowledged was applied before.
 #[test]
 fn a_log_that_fails_at_any_moment_leaves_nobody_waiting() {
-    explore_random(400, || {
+    explore_random(3_000, || {
         let (engine, disk) = lone_node();
         let group = engine.found_group(GROUP, alone(), machine()).unwrap();
         let engine = Arc::new(engine);
         let founder = engine.clone();
-        let client = spawn(move || client(&group).len());
+        let client = spawn(move || write_and_read(&group).len());
         let founder = spawn(move || match founder.found_group(GroupId(2), alone(), machine()) {
-            Ok(group) => drop(client_of_two(&group)),
+            Ok(group) => assert!(write_and_read(&group).len() <= 2),
             Err(error) => assert!(matches!(error, GroupError::LogFailed), "{error}"),
         });
         *disk.0.broken.lock() = true;
@@ -136,10 +131,25 @@ fn a_log_that_fails_at_any_moment_leaves_nobody_waiting() {
     });
 }
 
+/// A group that is opened while the log fails hears of it.
+#[test]
+fn a_group_opened_while_the_log_fails_stops_as_well() {
+    explore_random(2_000, || {
+        let (engine, disk) = lone_node();
+        let group = engine.found_group(GROUP, alone(), machine()).unwrap();
+        let restored = engine.found(GroupId(2), alone(), Index::ZERO).unwrap();
+        *disk.0.broken.lock() = true;
+        let client = spawn(move || write_and_read(&group));
+        let other = engine.open_group(GroupId(2), restored, machine()).unwrap();
+        assert!(write_and_read(&other).is_empty() && client.join().unwrap().is_empty());
+        engine.shutdown(Duration::MAX).unwrap();
+    });
+}
+
 /// Three nodes of one process: a client finds a leader, every command is applied once, and all threads end.
 #[test]
 fn three_nodes_answer_a_client_and_end() {
-    explore_random(40, || {
+    explore_random(600, || {
         let (network, clock) = (ChannelNetwork::new(), Looked::clock(100_000));
         let nodes = three(&network, |id| leased(id, &clock));
         let mut newest = 0;

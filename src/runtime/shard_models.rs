@@ -61,31 +61,35 @@ impl Door {
     }
 }
 
+/// Both at once, each on a thread of its own: some schedules are not tried of the one that starts the others.
+fn at_once(one: impl FnOnce() + Send + 'static, other: impl FnOnce() + Send + 'static) {
+    let (one, other) = (spawn(one), spawn(other));
+    one.join().unwrap();
+    other.join().unwrap();
+}
+
 /// An input that comes while another thread leaves the shard is not left behind.
 #[test]
 fn no_input_is_left_behind() {
     explore(|| {
         let door = Door::new();
-        let other = door.clone();
-        let other = spawn(move || other.propose(0));
-        door.propose(0);
-        other.join().unwrap();
+        let (one, other) = (door.clone(), door.clone());
+        at_once(move || one.propose(0), move || other.propose(0));
         assert_eq!(door.answered(), 2);
     });
 }
 
-/// Nor one of three, nor one that comes while somebody looks at the shard or administers it.
+/// Nor one of three, of which one proposes again when it is answered.
 #[test]
 fn no_input_is_left_behind_by_three() {
     explore_bounded(3, || {
         let door = Door::new();
-        let others = [0, 1].map(|again| {
+        let visitors = [0, 1, 0].map(|again| {
             let door = door.clone();
             spawn(move || door.propose(again))
         });
-        door.propose(0);
-        for other in others {
-            other.join().unwrap();
+        for visitor in visitors {
+            visitor.join().unwrap();
         }
         assert_eq!(door.answered(), 4);
     });
@@ -95,10 +99,8 @@ fn no_input_is_left_behind_by_three() {
 fn who_looks_at_the_shard_leaves_no_input_behind() {
     explore(|| {
         let door = Door::new();
-        let other = door.clone();
-        let other = spawn(move || other.propose(0));
-        door.entrance.look(|shard| assert!(shard.ids().is_empty()));
-        other.join().unwrap();
+        let (one, other) = (door.clone(), door.clone());
+        at_once(move || one.propose(0), move || other.entrance.look(|shard| assert!(shard.ids().is_empty())));
         assert_eq!(door.answered(), 1);
     });
 }
@@ -107,10 +109,8 @@ fn who_looks_at_the_shard_leaves_no_input_behind() {
 fn who_administers_the_shard_leaves_no_input_behind() {
     explore(|| {
         let door = Door::new();
-        let other = door.clone();
-        let other = spawn(move || other.propose(0));
-        door.entrance.administer(|_, _| ());
-        other.join().unwrap();
+        let (one, other) = (door.clone(), door.clone());
+        at_once(move || one.propose(0), move || other.entrance.administer(|_, _| ()));
         assert_eq!(door.answered(), 1);
     });
 }
@@ -118,14 +118,14 @@ fn who_administers_the_shard_leaves_no_input_behind() {
 /// What a callback brings in that runs beside the shard is taken along by its own thread, or by one that is inside.
 #[test]
 fn no_input_of_a_callback_beside_the_shard_is_left_behind() {
-    explore_bounded(4, || {
+    explore(|| {
         let door = Door::new();
-        let other = door.clone();
-        let other = spawn(move || other.propose(0));
-        let aside = door.entrance.aside().unwrap();
-        door.propose(0);
-        drop(aside);
-        other.join().unwrap();
+        let (one, other) = (door.clone(), door.clone());
+        let beside = move || {
+            let _aside = other.entrance.aside().unwrap();
+            other.propose(0);
+        };
+        at_once(move || one.propose(0), beside);
         assert_eq!(door.answered(), 2);
     });
 }
@@ -135,10 +135,8 @@ fn no_input_of_a_callback_beside_the_shard_is_left_behind() {
 fn no_input_of_callbacks_is_left_behind() {
     explore_bounded(4, || {
         let door = Door::new();
-        let other = door.clone();
-        let other = spawn(move || other.propose(1));
-        door.entrance.together(|| door.propose(1));
-        other.join().unwrap();
+        let (one, other) = (door.clone(), door.clone());
+        at_once(move || one.propose(1), move || other.entrance.together(|| other.propose(1)));
         assert_eq!(door.answered(), 4);
     });
 }

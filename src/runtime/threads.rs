@@ -78,6 +78,8 @@ fn ends(ended: &channel::Receiver<()>, deadline: Option<std::time::Instant>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::Arc;
+    use crate::sync::atomic::{AtomicBool, Ordering};
 
     /// `l01`: joining is bounded, says who did not end, and can be repeated.
     #[test]
@@ -109,10 +111,14 @@ mod tests {
     /// `l01`: a thread that is started while the others are joined is waited for as well.
     #[test]
     fn l01_a_thread_that_is_started_meanwhile_is_joined_too() {
-        let threads = std::sync::Arc::new(Threads::default());
-        let starting = threads.clone();
-        let late = || std::thread::sleep(Duration::from_millis(100));
+        let (threads, over) = (Arc::new(Threads::default()), Arc::new(AtomicBool::new(false)));
+        let (starting, ending) = (threads.clone(), over.clone());
+        let late = move || {
+            std::thread::sleep(Duration::from_millis(100));
+            ending.store(true, Ordering::Relaxed);
+        };
         threads.spawn("first".to_owned(), move || starting.spawn("late".to_owned(), late).unwrap()).unwrap();
         assert!(threads.join(Duration::from_secs(10)).is_empty());
+        assert!(over.load(Ordering::Relaxed));
     }
 }
