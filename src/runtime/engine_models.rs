@@ -78,7 +78,7 @@ fn write_and_read(group: &Group<u64>) -> Vec<u64> {
 /// was acknowledged before it, and at the end every thread ends.
 #[test]
 fn every_client_is_answered_and_every_thread_ends() {
-    explore_random(3_000, || {
+    explore_random(1_500, || {
         let (engine, _) = lone_node();
         let group = engine.found_group(GROUP, alone(), machine()).unwrap();
         let clients = [group.clone(), group].map(|group| spawn(move || write_and_read(&group)));
@@ -93,7 +93,7 @@ fn every_client_is_answered_and_every_thread_ends() {
 /// end.
 #[test]
 fn l01_a_shutdown_at_any_moment_answers_everybody() {
-    explore_random(3_000, || {
+    explore_random(1_500, || {
         let (engine, _) = lone_node();
         let group = engine.found_group(GROUP, alone(), machine()).unwrap();
         let engine = Arc::new(engine);
@@ -114,7 +114,7 @@ fn l01_a_shutdown_at_any_moment_answers_everybody() {
 /// A log that fails at any moment: whoever founds or writes is told, and what was acknowledged was applied before.
 #[test]
 fn a_log_that_fails_at_any_moment_leaves_nobody_waiting() {
-    explore_random(3_000, || {
+    explore_random(1_500, || {
         let (engine, disk) = lone_node();
         let group = engine.found_group(GROUP, alone(), machine()).unwrap();
         let engine = Arc::new(engine);
@@ -134,12 +134,16 @@ fn a_log_that_fails_at_any_moment_leaves_nobody_waiting() {
 /// A group that is opened while the log fails hears of it.
 #[test]
 fn a_group_opened_while_the_log_fails_stops_as_well() {
-    explore_random(2_000, || {
+    explore_random(1_500, || {
         let (engine, disk) = lone_node();
         let group = engine.found_group(GROUP, alone(), machine()).unwrap();
         let restored = engine.found(GroupId(2), alone(), Index::ZERO).unwrap();
         *disk.0.broken.lock() = true;
         let client = spawn(move || write_and_read(&group));
+        while !engine.persist.counters().failed {
+            yield_now();
+        }
+        // The others are being told.
         let other = engine.open_group(GroupId(2), restored, machine()).unwrap();
         assert!(write_and_read(&other).is_empty() && client.join().unwrap().is_empty());
         engine.shutdown(Duration::MAX).unwrap();
@@ -149,7 +153,7 @@ fn a_group_opened_while_the_log_fails_stops_as_well() {
 /// Three nodes of one process: a client finds a leader, every command is applied once, and all threads end.
 #[test]
 fn three_nodes_answer_a_client_and_end() {
-    explore_random(600, || {
+    explore_random(300, || {
         let (network, clock) = (ChannelNetwork::new(), Looked::clock(100_000));
         let nodes = three(&network, |id| leased(id, &clock));
         let mut newest = 0;
