@@ -72,3 +72,54 @@ impl Annex {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::core::Lease;
+    use crate::sync::Arc;
+    use crate::sync::model::{explore, spawn};
+    use crate::time::Instant;
+
+    /// `p07`: who is told that an index is applied finds its effect in what the state machine shares, however that is
+    /// shared; and a lease's read waits for what is not.
+    #[test]
+    fn p07_what_is_called_applied_has_had_its_effect() {
+        explore(|| {
+            let (annex, effect) = (Arc::new(Annex::new(Index(0), 1)), Arc::new(AtomicU64::new(0)));
+            let lease = Lease { epoch: 0, read_index: Index(2), until: Instant::from_nanos(u64::MAX) };
+            annex.lease.0.publish(Some(lease));
+            let (applier, shared) = (annex.clone(), effect.clone());
+            let applier = spawn(move || {
+                for index in 1..=2 {
+                    shared.store(index, Ordering::Relaxed);
+                    applier.note_applied(Index(index));
+                }
+            });
+            let clock = Clock::system();
+            let Some(Known::Applied(index)) = annex.known(Consistency::Local, &clock) else { panic!("it is open") };
+            assert!(effect.load(Ordering::Relaxed) >= index.0, "{index} has had no effect");
+            if annex.known(Consistency::Lease, &clock) == Some(Known::Applied(Index(2))) {
+                assert_eq!(effect.load(Ordering::Relaxed), 2);
+            }
+            applier.join().unwrap();
+        });
+    }
+
+    /// Who hears that a group has stopped, and then asks, is sent to the shard.
+    #[test]
+    fn a_group_that_is_known_to_have_stopped_answers_no_local_read() {
+        explore(|| {
+            let (annex, told) = (Arc::new(Annex::new(Index(1), 1)), Arc::new(AtomicU64::new(0)));
+            let (stopping, tells) = (annex.clone(), told.clone());
+            let stopping = spawn(move || {
+                stopping.shut();
+                tells.store(1, Ordering::Release);
+            });
+            let heard = told.load(Ordering::Acquire) == 1;
+            let known = annex.known(Consistency::Local, &Clock::system());
+            assert!(known.is_none() || !heard);
+            stopping.join().unwrap();
+        });
+    }
+}

@@ -246,3 +246,7 @@ mod tests;
 #[cfg(test)]
 #[path = "engine_lease_tests.rs"]
 mod lease_tests;
+
+#[cfg(all(test, shuttle))]
+#[path = "engine_models.rs"]
+mod models;

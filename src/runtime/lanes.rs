@@ -4,7 +4,8 @@
 use super::annex::{Known, Padded};
 use crate::core::Consistency;
 use crate::metrics::ReadCounters;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 /// Threads beyond this many share lanes.
 const LANES: usize = 16;
@@ -46,6 +47,7 @@ impl ReadLanes {
     }
 }
 
+// A real one always: a model checker's cannot live longer than one of its runs.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {

@@ -146,3 +146,7 @@ mod tests {
         });
     }
 }
+
+#[cfg(all(test, any(loom, shuttle)))]
+#[path = "queue_models.rs"]
+mod models;

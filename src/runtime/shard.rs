@@ -33,7 +33,7 @@ use crate::log::Write;
 use crate::message::Message;
 use crate::metrics::EnteringCounters;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, Weak, thread_local};
 use crate::time::Duration;
 use crate::transport::{Inbound, Transport};
 use crate::types::{GroupId, Index};
@@ -147,7 +147,7 @@ impl Entrance {
     /// ends.
     pub(super) fn aside(&self) -> Option<Aside<'_>> {
         let inside = Inside::step_into(self).ok()?;
-        LEFT_BEHIND.set(false);
+        LEFT_BEHIND.with(|left| left.set(false));
         Some(Aside { entrance: self, inside: Some(inside) })
     }
 
@@ -156,7 +156,7 @@ impl Entrance {
         let _inside = match Inside::step_into(self) {
             Ok(inside) => inside,
             // A callback of this very shard: the frame below it drains the inbox.
-            Err(Outside::Here) => return LEFT_BEHIND.set(true),
+            Err(Outside::Here) => return LEFT_BEHIND.with(|left| left.set(true)),
             // A callback of another shard: not on this stack, and that shard may be waiting.
             Err(Outside::Elsewhere) => return self.alarm.ring(),
         };
@@ -370,7 +370,7 @@ pub(super) struct Aside<'a> {
 impl Drop for Aside<'_> {
     fn drop(&mut self) {
         drop(self.inside.take());
-        if LEFT_BEHIND.get() {
+        if LEFT_BEHIND.with(Cell::get) {
             self.entrance.enter();
         }
     }
@@ -388,9 +388,9 @@ enum Outside {
 impl Inside {
     fn step_into(entrance: &Entrance) -> Result<Self, Outside> {
         let here = std::ptr::from_ref(entrance).addr();
-        match INSIDE.get() {
+        match INSIDE.with(Cell::get) {
             0 => {
-                INSIDE.set(here);
+                INSIDE.with(|inside| inside.set(here));
                 Ok(Self)
             }
             inside if inside == here => Err(Outside::Here),
@@ -401,6 +401,10 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.set(0);
+        INSIDE.with(|inside| inside.set(0));
     }
 }
+
+#[cfg(all(test, any(loom, shuttle)))]
+#[path = "shard_models.rs"]
+mod models;

@@ -1,8 +1,8 @@
 //! The threads of a node, so that none outlives it (row `l01`).
 
 use std::io;
-use std::thread::{self, JoinHandle};
 
+use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Mutex, channel};
 use crate::time::Duration;
 
@@ -31,35 +31,55 @@ impl Threads {
         Ok(())
     }
 
-    /// Joins every thread that ends within `timeout`, except the one that asks. Returns the names of the others, which
-    /// may be asked for again. Several may ask at once: each waits.
+    /// Joins every thread that ends within `timeout`, those that are started meanwhile included, except the one that asks.
+    /// Returns the names of the others, which may be asked for again. Several may ask at once: each waits.
     pub(super) fn join(&self, timeout: Duration) -> Vec<String> {
         let deadline = std::time::Instant::now().checked_add(timeout);
-        let me = thread::current().id();
-        let others = |running: &&mut Running| running.handle.thread().id() != me;
-        let ends: Vec<_> = self.running.lock().iter_mut().filter(others).map(|other| other.ended.clone()).collect();
-        for ended in ends {
-            let _ = match deadline {
-                Some(deadline) => ended.recv_deadline(deadline).is_err(),
-                None => ended.recv().is_err(),
-            };
+        loop {
+            let others = self.others();
+            let stuck = others.iter().filter(|(_, ended)| !ends(ended, deadline));
+            let stuck: Vec<_> = stuck.map(|(name, _)| name.clone()).collect();
+            self.join_ended();
+            if others.is_empty() || !stuck.is_empty() {
+                return stuck;
+            }
         }
-        let ended = |running: &mut Running| running.ended.try_recv() == Err(channel::TryRecvError::Disconnected);
-        let mut running = self.running.lock();
-        let over: Vec<_> = running.extract_if(.., ended).collect();
-        let names = running.iter_mut().filter(others).map(|other| other.name.clone()).collect();
-        drop(running);
+    }
+
+    fn others(&self) -> Vec<(String, channel::Receiver<()>)> {
+        let me = thread::current().id();
+        let running = self.running.lock();
+        let others = running.iter().filter(|running| running.handle.thread().id() != me);
+        others.map(|other| (other.name.clone(), other.ended.clone())).collect()
+    }
+
+    fn join_ended(&self) {
+        let over: Vec<_> = self.running.lock().extract_if(.., |running| is_over(&running.ended)).collect();
         for thread in over {
             // It has left its body; an error means that it panicked, which the panic hook has reported.
             let _ = thread.handle.join();
         }
-        names
     }
+}
+
+fn is_over(ended: &channel::Receiver<()>) -> bool {
+    ended.try_recv() == Err(channel::TryRecvError::Disconnected)
+}
+
+/// Waits for the end of a thread; `false` if it has not come by the deadline.
+fn ends(ended: &channel::Receiver<()>, deadline: Option<std::time::Instant>) -> bool {
+    let _ = match deadline {
+        Some(deadline) => ended.recv_deadline(deadline).is_err(),
+        None => ended.recv().is_err(),
+    };
+    is_over(ended)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::Arc;
+    use crate::sync::atomic::{AtomicBool, Ordering};
 
     /// `l01`: joining is bounded, says who did not end, and can be repeated.
     #[test]
@@ -86,5 +106,19 @@ mod tests {
             drop(release);
             assert!(first.join().unwrap().is_empty());
         });
+    }
+
+    /// `l01`: a thread that is started while the others are joined is waited for as well.
+    #[test]
+    fn l01_a_thread_that_is_started_meanwhile_is_joined_too() {
+        let (threads, over) = (Arc::new(Threads::default()), Arc::new(AtomicBool::new(false)));
+        let (starting, ending) = (threads.clone(), over.clone());
+        let late = move || {
+            std::thread::sleep(Duration::from_millis(100));
+            ending.store(true, Ordering::Relaxed);
+        };
+        threads.spawn("first".to_owned(), move || starting.spawn("late".to_owned(), late).unwrap()).unwrap();
+        assert!(threads.join(Duration::from_secs(10)).is_empty());
+        assert!(over.load(Ordering::Relaxed));
     }
 }

@@ -390,3 +390,7 @@ mod tests {
         assert_eq!(heard.iter().collect::<Vec<_>>(), [Ok(Applied { id: ID, output: 5 })]);
     }
 }
+
+#[cfg(all(test, any(loom, shuttle)))]
+#[path = "ticket_models.rs"]
+mod models;

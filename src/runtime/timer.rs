@@ -138,3 +138,71 @@ mod tests {
         assert!(matches!(alarm.sleep(&clock), Wake::Stopped));
     }
 }
+
+#[cfg(all(test, any(loom, shuttle)))]
+mod models {
+    use super::*;
+    use crate::runtime::clock::{Clock, TimeSource};
+    use crate::sync::model::{explore, spawn};
+
+    /// A clock that stands still: what wakes the sleeper is a call, never time.
+    struct Still;
+
+    impl TimeSource for Still {
+        fn boottime(&self) -> Instant {
+            Instant::from_nanos(1)
+        }
+        fn monotonic(&self) -> Instant {
+            Instant::from_nanos(1)
+        }
+    }
+
+    /// Of an hour and more: a sleep of that length ends by a call alone.
+    const LATER: [Instant; 2] = [Instant::from_nanos(8 << 50), Instant::from_nanos(7 << 50)];
+
+    fn sleeping(alarm: &Arc<Alarm>, times: usize) -> crate::sync::model::JoinHandle<Vec<Wake>> {
+        let alarm = alarm.clone();
+        spawn(move || (0..times).map(|_| alarm.sleep(&Clock::of(Still))).collect())
+    }
+
+    /// `r06`: a deadline that is set while the timer falls asleep, or sleeps to a later one, is not slept through.
+    #[test]
+    fn r06_a_deadline_that_moves_forward_is_not_slept_through() {
+        explore(|| {
+            let alarm = Arc::new(Alarm::default());
+            let sleeper = sleeping(&alarm, 1);
+            LATER.iter().for_each(|deadline| alarm.set(Some(*deadline)));
+            alarm.set(Some(Instant::ZERO));
+            assert!(matches!(sleeper.join().unwrap()[..], [Wake::Due]));
+        });
+    }
+
+    /// `r06`: nor is one that two threads set against each other; the one set last counts.
+    #[test]
+    fn r06_a_deadline_set_against_another_is_not_slept_through() {
+        explore(|| {
+            let alarm = Arc::new(Alarm::default());
+            let other = alarm.clone();
+            let sleeper = sleeping(&alarm, 1);
+            let other = spawn(move || other.set(Some(LATER[0])));
+            alarm.set(None);
+            other.join().unwrap();
+            alarm.set(Some(Instant::ZERO));
+            assert!(matches!(sleeper.join().unwrap()[..], [Wake::Due]));
+        });
+    }
+
+    /// A ring and a stop end the sleep, whenever they come.
+    #[test]
+    fn a_ring_and_the_end_are_heard() {
+        explore(|| {
+            let alarm = Arc::new(Alarm::default());
+            let sleeper = sleeping(&alarm, 1);
+            alarm.ring();
+            assert!(matches!(sleeper.join().unwrap()[..], [Wake::Rung]));
+            let sleeper = sleeping(&alarm, 1);
+            alarm.stop();
+            assert!(matches!(sleeper.join().unwrap()[..], [Wake::Stopped]));
+        });
+    }
+}

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
@@ -20,6 +19,7 @@ use super::socket::{self, Interest, Waker};
 use super::tcp::Context;
 use super::{Inbound, InboundStats, StoreReplaced, join_unless_self};
 use crate::message::Message;
+use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Mutex};
 use crate::types::NodeId;
 use crate::wire::DecodeError;

@@ -5,10 +5,10 @@
 //! each other while both are stuck cannot deadlock. Links can be cut one way, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread::{self, JoinHandle};
 
 use super::{Inbound, PeerStats, Transport, TransportStats};
 use crate::message::Message;
+use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::types::NodeId;
 

@@ -24,6 +24,7 @@ pub mod tcp;
 use std::collections::BTreeMap;
 
 use crate::message::Message;
+use crate::sync::thread;
 use crate::types::{NodeId, StoreId};
 
 pub use channel::{ChannelNetwork, ChannelTransport};
@@ -158,9 +159,9 @@ pub struct InboundStats {
 
 /// Joins a thread, unless it is the one that asks: a shutdown called from inside [`Inbound::receive`] must not wait for
 /// itself.
-fn join_unless_self(thread: Option<std::thread::JoinHandle<()>>) {
+fn join_unless_self(thread: Option<thread::JoinHandle<()>>) {
     if let Some(thread) = thread
-        && thread.thread().id() != std::thread::current().id()
+        && thread.thread().id() != thread::current().id()
     {
         // An error means that it panicked; there is nobody left to tell.
         let _ = thread.join();

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::thread::{self, JoinHandle};
 
 use super::accept::Listener;
 use super::config::{LocalIdentity, TcpConfig, TcpLimits};
@@ -11,6 +10,7 @@ use super::peer::Peer;
 use super::{Inbound, PeerStores, Transport, TransportStats, join_unless_self};
 use crate::config::ConfigError;
 use crate::message::Message;
+use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Mutex};
 use crate::types::NodeId;
 
