@@ -11,7 +11,7 @@ use crate::types::Index;
 /// How far the state machine is, and what is on its way there.
 ///
 /// Invariant: `applied <= handed <= min(commit, durable here)`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ApplyCursor {
     /// The last index handed out.
     pub(super) handed: Index,

@@ -6,7 +6,7 @@ use crate::types::Index;
 /// Every configuration in the log, oldest first; the latest is in use from the moment it is appended, committed or
 /// not, and the one before it again if it is truncated (dissertation §4.1). The oldest one is never truncated: it is
 /// committed by founding the group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Configurations {
     oldest: (Index, Configuration),
     later: Vec<(Index, Configuration)>,

@@ -1,6 +1,7 @@
 //! What a leader knows of one peer's attention: what it has heard, what it promised, how far away it is.
 
 use crate::config::Priority;
+use crate::core::fingerprint::project;
 use crate::message::{AppendResponse, Stamp};
 use crate::time::{Duration, Instant};
 use crate::types::RoundId;
@@ -25,6 +26,18 @@ pub(super) struct Contact {
     /// When the peer made the newest answer that a quorum has confirmed us after.
     pub(super) fresh: Option<Stamp>,
 }
+
+// A round trip makes the slots of the line of succession, which act through timeouts alone.
+project!(Contact {
+    echoed,
+    round,
+    promised_until,
+    answered_at,
+    round_trip: left_out,
+    priority,
+    unconfirmed: left_out,
+    fresh: left_out,
+});
 
 impl Contact {
     pub(super) fn new() -> Self {

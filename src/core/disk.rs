@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::core::Output;
+use crate::core::fingerprint::project;
 use crate::log::{Entry, HardState, Write};
 use crate::message::{AppendOutcome, Body, Message};
 use crate::time::Instant;
@@ -44,6 +45,9 @@ pub(super) struct Disk {
     held_dropped: u64,
 }
 
+project!(Pending { seq, last, bytes, since });
+project!(Disk { last_seq, durable_seq, hard_state_seq, durable, pending, pending_bytes, held, held_dropped: left_out });
+
 impl Disk {
     /// A disk that holds a log up to `durable`.
     pub(super) fn new(durable: Index) -> Self {
@@ -72,6 +76,11 @@ impl Disk {
     /// The write that holds the newest hard state.
     pub(super) fn hard_state_seq(&self) -> WriteSeq {
         self.hard_state_seq
+    }
+
+    /// The newest write that is durable.
+    pub(super) fn durable_seq(&self) -> WriteSeq {
+        self.durable_seq
     }
 
     /// Whether this write is durable.

@@ -123,7 +123,7 @@ pub struct Lease {
 }
 
 /// A request for entries that the core no longer has in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Load {
     /// What they are for.
     pub purpose: LoadPurpose,
@@ -138,7 +138,7 @@ pub struct Load {
 }
 
 /// What loaded entries are for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum LoadPurpose {
     /// To send to this peer.
     Peer(NodeId),
@@ -344,7 +344,7 @@ pub enum Abdication {
 }
 
 /// Why a group stopped on this node. It answers nothing any more; other groups and the process go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fatal {
     /// Two leaders in one term (row `o20`): votes were given twice, for instance after a disk was wiped.

@@ -5,6 +5,7 @@
 //! that a quorum has confirmed the leader after. What was committed then is in the same message, so the follower knows,
 //! on its own clock alone, how fresh its knowledge is.
 
+use crate::core::fingerprint::project;
 use crate::core::{Core, Output, ReadAnswer, ReadError, ReadId};
 use crate::message::{AppendEntries, Body, Message, ReadIndex, ReadIndexResponse, Stamp};
 use crate::time::Instant;
@@ -26,6 +27,9 @@ struct Asked {
     last: Instant,
     ids: Vec<ReadId>,
 }
+
+project!(Forwarded { asked, queued });
+project!(Asked { ask, first, last, ids });
 
 impl Forwarded {
     fn waiting(&self) -> usize {

@@ -23,6 +23,7 @@ mod contact;
 mod disk;
 mod effects;
 mod election;
+mod fingerprint;
 mod follower;
 mod forward;
 mod invariants;
@@ -40,6 +41,7 @@ pub use effects::{
     Abdication, Consistency, Counters, Event, Fatal, Input, Lease, Load, LoadPurpose, Output, ProposeError, Proposed,
     ReadAnswer, ReadError, ReadId, RoleKind, TransferAnswer, TransferError, TransferId,
 };
+pub use fingerprint::Frame;
 pub use invariants::Violation;
 pub use standing::{NoLeader, Obstacle, RoundReport};
 
@@ -50,6 +52,7 @@ use crate::config::{ConfigError, CoreConfig};
 use crate::core::commit::ApplyCursor;
 use crate::core::configurations::Configurations;
 use crate::core::disk::Disk;
+use crate::core::fingerprint::project;
 use crate::core::forward::Forwarded;
 use crate::core::promise::Promise;
 use crate::core::role::{Follower, Role};
@@ -243,6 +246,37 @@ pub struct Core {
     /// The last reported (role, term, leader).
     reported: (RoleKind, Term, Option<NodeId>),
 }
+
+project!(Core {
+    config: left_out,
+    rng: left_out,
+    hard_state,
+    log,
+    configurations,
+    promise,
+    abdicated,
+    rank,
+    removed,
+    held_back: left_out,
+    last_round: left_out,
+    lease_epoch: left_out,
+    rescued_at,
+    forwarded,
+    fresh: left_out,
+    following_since: left_out,
+    stamp_offset: left_out,
+    unbroken_since,
+    stepped_at,
+    leader,
+    role,
+    disk,
+    commit,
+    apply,
+    next_round,
+    stopped,
+    counters: left_out,
+    reported,
+});
 
 impl Core {
     /// Starts as a follower from what the disk holds (row `o01`). Drain `out` as after a step.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::config::Limits;
 use crate::core::Load;
 use crate::core::contact::Contact;
+use crate::core::fingerprint::project;
 use crate::message::Stamp;
 use crate::time::{Duration, Instant};
 use crate::types::Index;
@@ -57,6 +58,22 @@ struct LostTail {
     matched: Index,
     told: Stamp,
 }
+
+project!(Sent { last, entries, bytes, stamp });
+project!(Progress {
+    match_index,
+    next_index,
+    flow,
+    window,
+    window_entries,
+    window_bytes,
+    written_at,
+    contact,
+    loading,
+    matched_at,
+    lost,
+});
+project!(LostTail { matched, told });
 
 impl Progress {
     /// A peer about which nothing is known but that our log ends before `next_index` (row `o16`).

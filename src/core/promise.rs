@@ -1,6 +1,7 @@
 //! Promises: while a live leader holds a majority, nobody helps to depose it (seed rows `o05`, `o12`; rules `p01`-`p04`,
 //! `p06`). The dissertation's §4.2.3 and §6.4.1 describe the idea for one message kind; here it is one rule for all.
 
+use crate::core::fingerprint::project;
 use crate::core::role::Role;
 use crate::core::{Core, Output};
 use crate::message::{Refusal, VoteRequest};
@@ -18,6 +19,8 @@ pub(super) struct Promise {
     pub(super) term: Term,
     pub(super) until: Instant,
 }
+
+project!(Promise { leader, term, until });
 
 impl Promise {
     /// Exceptions (a), (b) and (c) of rule `p03`: helping this asker deposes nobody who still leads.

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::core::effects::unsent_append;
+use crate::core::fingerprint::project;
 use crate::core::role::Role;
 use crate::core::{Consistency, Core, Output, ReadAnswer, ReadError, ReadId};
 use crate::message::{Body, ReadIndex, ReadIndexResponse};
@@ -33,6 +34,9 @@ struct Confirmation {
     index: Index,
     readers: Vec<Reader>,
 }
+
+project!(Reads { confirming, queued, waiting });
+project!(Confirmation { round, index, readers });
 
 /// Who wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::Timing;
+use crate::core::fingerprint::project;
 use crate::core::progress::Progress;
 use crate::core::read::Reads;
 use crate::core::round::Round;
@@ -95,12 +96,31 @@ pub(super) struct Transfer {
 }
 
 /// Proposals that were appended together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Batch {
     pub(super) last: Index,
     pub(super) entries: usize,
     pub(super) bytes: usize,
 }
+
+project!(Follower { election_deadline, verified, owed });
+project!(PreCandidate { pre_vote_deadline, round });
+project!(Candidate { vote_deadline, round, own_vote });
+project!(Leader {
+    peers,
+    opened,
+    round,
+    reads,
+    elected_at,
+    lease_until,
+    lease_from,
+    transfer,
+    line,
+    uncommitted,
+    uncommitted_entries,
+    uncommitted_bytes,
+});
+project!(Transfer { id, target, began, deadline });
 
 impl Role {
     pub(super) fn kind(&self) -> RoleKind {

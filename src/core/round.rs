@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::fingerprint::project;
 use crate::message::{Refusal, Verdict, VoteRequest, VoteResponse};
 use crate::quorum::{Configuration, Tally, Voters};
 use crate::time::Duration;
@@ -17,6 +18,8 @@ pub(super) struct Round {
     saved_term: Term,
     ballots: BTreeMap<NodeId, Verdict>,
 }
+
+project!(Round { request, saved_term, ballots });
 
 /// Proof that a quorum voted for this node in `term`. Only [`Round::mandate`] makes one, and only with one may a node
 /// become leader.

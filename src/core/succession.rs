@@ -9,6 +9,7 @@
 
 use crate::config::Priority;
 use crate::core::Core;
+use crate::core::fingerprint::project;
 use crate::core::progress::Progress;
 use crate::core::role::Role;
 use crate::message::Rank;
@@ -27,6 +28,8 @@ pub(super) struct Line {
     /// The commit index when the line was made: who has not got that far by the next time is behind.
     commit: Index,
 }
+
+project!(Line { order, slot, made_at, commit });
 
 impl Line {
     fn rank(&self, node: NodeId) -> Option<Rank> {

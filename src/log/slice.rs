@@ -11,7 +11,7 @@ use crate::types::EntryId;
 /// 1. the first entry has index `prev.index + 1`, each further one the next index;
 /// 2. no term is below that of its predecessor (`prev` included), none is 0;
 /// 3. `prev` is [`EntryId::ZERO`] exactly when its index is 0.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct LogSlice {
     prev: EntryId,
     entries: Vec<Entry>,

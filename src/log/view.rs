@@ -20,7 +20,7 @@ pub struct TermRun {
 /// contiguous tail; [`Log::shrink_cache`] drops its front.
 ///
 /// Invariant: runs start at rising indexes with rising terms; the cache ends at `last`.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
 pub struct Log {
     runs: Vec<TermRun>,
     last: Index,
