@@ -93,11 +93,19 @@ fn what_is_asked_again_is_the_same_situation() {
     assert_ne!(one.fingerprint(), other.fingerprint());
 }
 
+/// Small enough to be seen whole.
 #[test]
-fn elections() {
+fn elections_with_one_more_timeout() {
     let mut start = votes(rules());
-    start.left = Left { timeouts: 2, ..Left::default() };
-    all_good("elections", &start);
+    start.left.timeouts = 1;
+    all_good("elections with one more timeout", &start);
+}
+
+#[test]
+fn elections_with_two_more_timeouts() {
+    let mut start = votes(rules());
+    start.left.timeouts = 2;
+    all_good("elections with two more timeouts", &start);
 }
 
 #[test]
