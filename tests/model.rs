@@ -1,4 +1,8 @@
 //! All runs of a small cluster of real cores, up to a bound.
+//!
+//! `TENURE_MODEL_STATES` and `TENURE_MODEL_DEPTH` set the bounds of each scenario: distinct states (8,000 by default), and
+//! actions from its beginning. A big run, with some 3 KiB of memory for each state that waits to be expanded:
+//! `TENURE_MODEL_STATES=1000000 cargo test --release --test model -- --nocapture --test-threads 1`
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "model_support/mod.rs"]
@@ -8,7 +12,7 @@ mod support;
 
 use model_support::action::Action;
 use model_support::cluster::{Cluster, Left, Rules, SharedClock};
-use model_support::explorer::{Counterexample, Explored, Limits, explore};
+use model_support::explorer::{Explored, Limits, explore};
 use std::rc::Rc;
 use support::disk::Disk;
 use support::lone::{E, ms, voters};
@@ -16,28 +20,19 @@ use tenure::log::HardState;
 use tenure::message::{Body, Message};
 use tenure::types::{NodeId, Term};
 
-/// Explores, and prints how far it got. `TENURE_MODEL_STATES` and `TENURE_MODEL_DEPTH` bound a run otherwise.
-fn all_runs(name: &str, start: &Cluster) -> Result<Explored, Box<Counterexample>> {
+/// Explores runs that must all be good, and prints how far it got.
+#[track_caller]
+fn all_good(name: &str, start: &Cluster) {
     let bound = |name: &str, default: usize| std::env::var(name).map_or(default, |value| value.parse().unwrap());
     let limits = Limits { states: bound("TENURE_MODEL_STATES", 8_000), depth: bound("TENURE_MODEL_DEPTH", usize::MAX) };
-    let result = explore(start, limits);
-    match &result {
+    match explore(start, limits) {
         Ok(Explored { states, depth, complete: true }) => {
             println!("{name}: all {states} states, up to {depth} actions")
         }
         Ok(Explored { states, depth, .. }) => {
             println!("{name}: {states} states, among them all within {depth} actions")
         }
-        Err(found) => println!("{name}: after {} states: {}", found.states, found.story),
-    }
-    result
-}
-
-/// Explores runs that must all be good.
-#[track_caller]
-fn all_good(name: &str, start: &Cluster) {
-    if let Err(found) = all_runs(name, start) {
-        panic!("{name}: {}: {}", found.broken.check, found.broken.detail);
+        Err(found) => panic!("{name}: after {} states: {}", found.states, found.story),
     }
 }
 
@@ -64,6 +59,11 @@ fn through_node_2(message: &Message) -> bool {
     message.from == NodeId(2) || message.to == NodeId(2)
 }
 
+/// Node 1 is cut off.
+fn between_2_and_3(message: &Message) -> bool {
+    message.from != NodeId(1) && message.to != NodeId(1)
+}
+
 // ---- elections -----------------------------------------------------------------------------------------------------
 
 /// Votes, pre-votes and promises: node 1 stands, others may.
@@ -74,11 +74,38 @@ fn votes(rules: Rules) -> Cluster {
     start
 }
 
+/// What a node asks again later is the same situation, whatever its clock shows and its rounds are called.
 #[test]
-fn elections() {
+fn what_is_asked_again_is_the_same_situation() {
+    let mut one = votes(rules());
+    let ask_again = |cluster: &mut Cluster| {
+        cluster.network.clear();
+        cluster.left.timeouts = 2;
+        cluster.must(Action::Timer(0)); // the round is lost
+        cluster.must(Action::Timer(0));
+    };
+    ask_again(&mut one);
+    let mut other = one.clone();
+    ask_again(&mut other);
+    assert_ne!(one.network[0].message, other.network[0].message);
+    assert_eq!(one.fingerprint(), other.fingerprint());
+    other.must(Action::Deliver(0));
+    assert_ne!(one.fingerprint(), other.fingerprint());
+}
+
+/// Small enough to be seen whole.
+#[test]
+fn elections_with_one_more_timeout() {
     let mut start = votes(rules());
-    start.left = Left { timeouts: 2, ..Left::default() };
-    all_good("elections", &start);
+    start.left.timeouts = 1;
+    all_good("elections with one more timeout", &start);
+}
+
+#[test]
+fn elections_with_two_more_timeouts() {
+    let mut start = votes(rules());
+    start.left.timeouts = 2;
+    all_good("elections with two more timeouts", &start);
 }
 
 #[test]
@@ -191,9 +218,25 @@ fn leases_on_clocks_that_drift() {
     all_good("leases on clocks that drift", &a_lease([900_000, 1_100_000, 1_100_000], 100_000));
 }
 
+/// Both followers have answered a heartbeat, and hear no more of the leader; their answers are still on their way to it.
+#[test]
+fn leases_and_late_answers() {
+    let mut start = a_lease([1_000_000; 3], 0);
+    for action in [Action::Tick, Action::Tick, Action::Timer(0), Action::Deliver(0), Action::Deliver(0)] {
+        start.must(action);
+    }
+    let answers = start.network.iter().filter(|sent| sent.message.to == NodeId(1)).count();
+    assert_eq!((answers, start.network.len()), (2, 2));
+    Rc::make_mut(&mut start.rules).carries = between_2_and_3;
+    start.left = Left { timeouts: 1, ticks: 6, ..Left::default() };
+    all_good("leases and late answers", &start);
+}
+
 /// Clocks worse than they are trusted to be: the one assumption of a lease, so this must be found.
 #[test]
 fn clocks_beyond_the_bound_break_a_lease() {
-    let found = all_runs("clocks beyond the bound", &a_lease([800_000, 1_100_000, 1_100_000], 0)).unwrap_err();
+    let limits = Limits { states: 100_000, depth: usize::MAX };
+    let found = explore(&a_lease([800_000, 1_100_000, 1_100_000], 0), limits).unwrap_err();
+    println!("clocks beyond the bound: found after {} states\n{}", found.states, found.story);
     assert_eq!(found.broken.check, "lease exclusivity");
 }

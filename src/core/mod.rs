@@ -9,7 +9,7 @@
 //! `contact` (the leader's side of the log), `follower` (the other side); `commit` (what is agreed, and how it reaches the
 //! state machine); `lease`, `read` and `forward` (reads, by promises, by a round, at followers); `abdication` (how a term
 //! ends in order); `disk` (what must wait for the disk). `role` holds what belongs to a role alone, `invariants` what must
-//! always be true.
+//! always be true, `fingerprint` what distinguishes two situations.
 //!
 //! Chapters 3, 6.4 and 9.6 of Ongaro's dissertation ("Consensus: Bridging Theory and Practice", 2014) are implemented
 //! here. Deviations: heartbeat and AppendEntries are one message; pre-vote and promises are always on; a vote request

@@ -114,6 +114,7 @@ impl Explorer<'_> {
             }
         }
         story += &format!("before the last of these:\n{state}");
+        story += &format!("{}: {}\n", broken.check, broken.detail);
         Counterexample { broken, states: self.seen.len(), story: with_small_rounds(&story) }
     }
 }
@@ -140,16 +141,11 @@ fn with_small_rounds(story: &str) -> String {
     let is_round = |word: &str| {
         word.strip_prefix('r').is_some_and(|digits| digits.len() > 4 && digits.bytes().all(|b| b.is_ascii_digit()))
     };
-    let words = story.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
-    words
-        .map(|word| {
-            let (bare, end) = match word.chars().last() {
-                Some(end) if !end.is_ascii_alphanumeric() => {
-                    (&word[..word.len() - end.len_utf8()], &word[word.len() - end.len_utf8()..])
-                }
-                _ => (word, ""),
-            };
-            if is_round(bare) { small(bare) + end } else { word.to_owned() }
-        })
-        .collect()
+    let mut written = String::new();
+    for word in story.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+        let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let (bare, rest) = word.split_at(bare.len());
+        written += &if is_round(bare) { small(bare) + rest } else { word.to_owned() };
+    }
+    written
 }
