@@ -6,11 +6,11 @@ use super::client::Clients;
 use super::dice::Span;
 use super::judges::{Violation, broken, require};
 use super::linearizability::{self, CheckError};
-use super::network::Weather;
+use super::network::{Weather, written};
 use super::plan::{Fault, Plan, Strike, Target};
 use super::subject::Subject;
 use super::tally::Tally;
-use super::trace::Trace;
+use super::trace::{Scene, Trace};
 use super::world::{Setup, World};
 use crate::core::Consistency;
 use crate::time::{Duration, Instant};
@@ -159,6 +159,7 @@ impl<'a, S: Subject> Run<'a, S> {
     fn strike(&mut self, number: usize) {
         let Some(Fault { strike, lasting, .. }) = self.plan.faults.get(number).filter(|_| !self.calm) else { return };
         let lasting = *lasting;
+        let before = self.world.trace.moments.len();
         let world = &mut self.world;
         let mut ends = true;
         match strike {
@@ -183,21 +184,21 @@ impl<'a, S: Subject> Run<'a, S> {
             Strike::Cut { links } => {
                 world.tally.one_ways += u64::from(links.len() == 1);
                 world.tally.graphs += u64::from(links.len() > 1);
-                world.fault(None, || format!("cut: {links:?}"));
+                world.fault(None, || format!("cut {}", written(links)));
                 world.cut(links);
             }
             Strike::CutLeader { from, outgoing, incoming } => {
                 let leader = world.leader().unwrap_or(1);
                 world.tally.splits += 1;
-                world.fault(Some(leader), || format!("is cut off ({from:b}, out {outgoing}, in {incoming})"));
                 let links = links_of_leader(leader, &world.ids(), (*from, *outgoing, *incoming));
+                world.fault(Some(leader), || format!("cut {}", written(&links)));
                 world.cut(&links);
                 self.struck[number] = Some(leader);
             }
             Strike::Squall { weather } => {
                 self.squalls += 1;
                 world.tally.squalls += 1;
-                world.fault(None, || format!("the weather turns: {weather:?}"));
+                world.fault(None, || format!("squall: {weather}"));
                 world.set_weather(weather.clone());
             }
             Strike::SlowDisk { node, by } => {
@@ -232,6 +233,8 @@ impl<'a, S: Subject> Run<'a, S> {
             }
         }
         if ends {
+            let until = self.world.now() + lasting;
+            self.world.trace.lasts(before, until);
             self.world.set_alarm(lasting, ENDS | number as u64);
         }
     }
@@ -306,7 +309,7 @@ impl<'a, S: Subject> Run<'a, S> {
         self.calm = true;
         let e = self.plan.core.timing.promise();
         let world = &mut self.world;
-        world.fault(None, || "everything is healed".to_owned());
+        world.trace.record(world.now, || Scene::Healed);
         world.mend_all();
         world.set_weather(Weather::fair());
         (world.sync, world.apply) = (Span(Duration::ZERO, e / 500), Span::exactly(Duration::ZERO));

@@ -293,8 +293,8 @@ impl<M: StateMachine> World<M> {
             && self.violation.is_none()
         {
             let violation = Violation { at: self.now, ..violation };
-            let text = violation.to_string();
-            self.trace.record(self.now, || Scene::Broken { text });
+            let Violation { judge, node, what, .. } = &violation;
+            self.trace.record(self.now, || Scene::Broken { node: *node, text: format!("{judge}: {what}") });
             self.violation = Some(violation);
         }
     }
@@ -466,7 +466,8 @@ impl<M: StateMachine> World<M> {
         let number = self.frames;
         let arrivals = self.network.post(self.now, link, frame, &mut self.tally);
         if arrivals[0].is_none() {
-            self.trace.record(self.now, || Scene::Lost { frame: number, why: "lost" });
+            let why = if self.network.is_cut(link) { "cut" } else { "lost" };
+            self.trace.record(self.now, || Scene::Lost { frame: number, why });
         }
         for arrival in arrivals.into_iter().flatten() {
             let super::network::Arrival { at, frame, flipped } = arrival;
