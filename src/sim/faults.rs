@@ -83,7 +83,8 @@ impl<M: StateMachine> World<M> {
         let local = node.clock.at(now);
         node.started_at = now;
         node.life = Some(Life::start(config, wal, &found, machine, founded_now, local)?);
-        self.trace.record(now, || Scene::Started { node: NodeId(id) });
+        let term = self.core(id).map(|core| core.pulse().term).unwrap_or_default();
+        self.trace.record(now, || Scene::Started { node: NodeId(id), term });
         self.settle(id);
         Ok(())
     }
@@ -177,7 +178,7 @@ impl<M: StateMachine> World<M> {
     pub fn slow_disk(&mut self, id: u64, by: Duration) {
         if by != self.node(id).slow {
             self.fault(Some(id), || {
-                if by.is_zero() { "disk fast again".to_owned() } else { format!("disk slow by {by:?}") }
+                if by.is_zero() { "disk fast again".to_owned() } else { format!("disk slow by {by:.1?}") }
             });
         }
         self.node_mut(id).slow = by;

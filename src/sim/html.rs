@@ -102,11 +102,11 @@ fn facts(plan: &Plan, report: &Report) -> Vec<(String, String)> {
         ("line of succession", if plan.core.succession { "yes" } else { "no" }.to_owned()),
         ("lease reads", if plan.core.lease_reads { "yes" } else { "no" }.to_owned()),
         ("network", plan.weather.to_string()),
-        ("a sync takes", format!("{:?} to {:?}", plan.sync.0, plan.sync.1)),
-        ("a call of the state machine takes", format!("{:?} to {:?}", plan.apply.0, plan.apply.1)),
+        ("a sync takes", format!("{:.1?} to {:.1?}", plan.sync.0, plan.sync.1)),
+        ("a call of the state machine takes", format!("{:.1?} to {:.1?}", plan.apply.0, plan.apply.1)),
         ("clients", format!("{}, which read {}", plan.clients.count, reads.join(" "))),
         ("faults planned", plan.faults.len().to_string()),
-        ("from healing to a leader", format!("{:?}", report.healed_in)),
+        ("from healing to a leader", format!("{:.1?}", report.healed_in)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
@@ -142,10 +142,10 @@ fn row(line: &Line<'_>, texts: &mut Texts, states: &mut BTreeMap<NodeId, State>)
             states.insert(*node, state);
             turned(node, state)
         }
-        Scene::Started { node } => {
-            let term = states.get(node).map_or(0, |[_, term]| *term);
-            states.insert(*node, [state(RoleKind::Follower), term]);
-            turned(node, [state(RoleKind::Follower), term])
+        Scene::Started { node, term } => {
+            let state = [state(RoleKind::Follower), term.0];
+            states.insert(*node, state);
+            turned(node, state)
         }
         Scene::Died { node } => turned(node, [0, states.get(node).map_or(0, |[_, term]| *term)]),
         Scene::Paused { node, .. } => turned(node, [5, states.get(node).map_or(0, |[_, term]| *term)]),
@@ -205,4 +205,73 @@ fn time(at: Instant) -> u64 {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::plan::{Fault, Strike, Target};
+    use crate::sim::run::run;
+
+    /// A leader is elected, and dies.
+    fn short() -> Plan {
+        let mut plan = Plan::quiet(7, 3, Duration::from_secs(8));
+        let (at, lasting) = (Duration::from_secs(4), Duration::from_secs(1));
+        plan.faults.push(Fault { at, strike: Strike::Crash { node: Target::Leader(1), power_lost: true }, lasting });
+        plan
+    }
+
+    #[test]
+    fn a_page_tells_the_run_and_asks_nobody_for_anything() {
+        let plan = short();
+        let report = run(&plan, &plan.registers, true);
+        let page = html(&plan, &report);
+        assert!(page.contains("<title>Seed 7, 3 nodes: every promise held</title>"));
+        for line in report.trace.lines(crate::sim::Detail::Everything) {
+            let text = line.split(" ms  ").nth(1).and_then(|line| line.split(" (arrives").next()).unwrap_or_default();
+            assert!(page.contains(&text.replace('"', "\\\"")), "{line}");
+        }
+        for outside in ["http:", "https:", "//cdn", "src=", "href=", "@import", "url(", "fetch(", "<!--"] {
+            let allowed = usize::from(outside == "<!--");
+            assert_eq!(page.matches(outside).count(), allowed, "{outside}");
+        }
+    }
+
+    #[test]
+    fn what_a_run_says_cannot_end_a_script_or_add_an_element() {
+        let plan = short();
+        let mut report = run(&plan, &plan.registers, true);
+        let sly = "</script><b>&<!--script-->";
+        let at = Instant::ZERO + BEGINNING;
+        let violation = crate::sim::Violation { judge: sly, at, node: None, what: sly.to_owned() };
+        report.violation = Some(violation);
+        report.trace.moments.push(crate::sim::Moment { at, what: Scene::Broken { node: None, text: sly.to_owned() } });
+        let page = html(&plan, &report);
+        assert_eq!(page.matches("</script>").count(), 2);
+        assert!(!page.contains("<b>") && !page.contains("<!--script-->"));
+        assert!(page.contains("<title>Seed 7, 3 nodes: &lt;/script&gt;&lt;b&gt;&amp;&lt;!--script--&gt;</title>"));
+        assert!(page.contains(r"BROKEN: \u003c/script>\u003cb>&\u003c!--script-->"));
+        assert!(page.trim_end().ends_with("</html>"));
+    }
+
+    #[test]
+    fn each_line_has_the_numbers_that_the_script_reads() {
+        let node = NodeId(2);
+        let mut trace = crate::sim::Trace::default();
+        let mut tell = |ms, what| {
+            trace.moments.push(crate::sim::Moment { at: Instant::ZERO + BEGINNING + Duration::from_millis(ms), what });
+        };
+        tell(0, Scene::Started { node, term: crate::types::Term(3) });
+        tell(1, Scene::Paused { node, asleep: true });
+        tell(2, Scene::Resumed { node });
+        tell(3, Scene::Fault { node: None, text: "cut n1->n2".to_owned(), until: Some(Instant::ZERO + BEGINNING) });
+        tell(4, Scene::Told { client: 5, text: "is told Done".to_owned(), outcome: Answer::Unknown });
+        let (mut texts, mut states) = (Texts::default(), BTreeMap::new());
+        let rows: Vec<_> = story::lines(&trace).iter().map(|line| row(line, &mut texts, &mut states)).collect();
+        assert_eq!(rows[0], [1, 0, 2, 0, 1, 3]);
+        assert_eq!(rows[1], [1, 1000, 2, 1, 5, 3]);
+        assert_eq!(rows[2], [1, 2000, 2, 2, 1, 3]);
+        assert_eq!(rows[3], [5, 3000, 0, 3, 0]);
+        assert_eq!(rows[4], [8, 4000, 0, 4, 5, 3]);
+    }
 }

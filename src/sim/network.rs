@@ -59,13 +59,13 @@ impl Weather {
 
 impl fmt::Display for Weather {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} to {:?}", self.delay.0, self.delay.1)?;
+        write!(f, "{:.1?} to {:.1?}", self.delay.0, self.delay.1)?;
         let chances = [(self.loss_ppm, "lost"), (self.duplication_ppm, "twice"), (self.flip_ppm, "damaged")];
         for (ppm, what) in chances.into_iter().filter(|(ppm, _)| *ppm > 0) {
             write!(f, ", {:.1} % {what}", percent(ppm))?;
         }
         if self.straggle_ppm > 0 {
-            write!(f, ", {:.1} % up to {:?} late", percent(self.straggle_ppm), self.straggle)?;
+            write!(f, ", {:.1} % up to {:.1?} late", percent(self.straggle_ppm), self.straggle)?;
         }
         f.write_str(if self.ordered { "" } else { ", out of order" })
     }
@@ -84,7 +84,8 @@ pub(super) fn written(links: &[Link]) -> String {
         true => (link.0 < link.1).then(|| format!("n{}-n{}", link.0, link.1)),
         false => Some(format!("n{}->n{}", link.0, link.1)),
     };
-    links.iter().filter_map(written).collect::<Vec<_>>().join(" ")
+    let links: Vec<_> = links.iter().filter_map(written).collect();
+    if links.is_empty() { "no link".to_owned() } else { links.join(" ") }
 }
 
 /// A frame that will arrive.

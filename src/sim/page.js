@@ -226,38 +226,59 @@ function line(x0, y0, x1, y1) {
   pen.stroke();
 }
 
-/** Text with a rim of paper, so that it can be read over lines; shortened to fit. */
-function label(text, x, y, color, { align = "left", room = 1e9, font = "11px system-ui, sans-serif" } = {}) {
-  pen.font = font;
-  if (pen.measureText(text).width > room) {
-    let length = text.length;
-    while (length > 0 && pen.measureText(text.slice(0, length) + "…").width > room) length--;
-    if (length < 3) return;
-    text = text.slice(0, length) + "…";
-  }
-  pen.textAlign = align;
-  pen.textBaseline = "middle";
-  pen.lineJoin = "round";
-  pen.lineWidth = 3;
-  pen.strokeStyle = colors.paper;
-  pen.strokeText(text, x, y);
-  pen.fillStyle = color;
-  pen.fillText(text, x, y);
+// Labels are written at the end, above all lines, the most important first; one that would cover another is left out.
+const NOW = 0, ROLE = 1, DONE = 2, CALL = 3, SAID = 4;
+let labels = [], taken = new Set();
+
+/** Along `angle` from x, y (or up to it, aligned right). `room` is the width to which the text is shortened. */
+function label(text, x, y, color, { rank = NOW, align = "left", room = 1e9, bold = 0, angle = 0, lift = 0 } = {}) {
+  labels.push({ text, x, y, color, rank, align, room, bold, angle, lift });
 }
 
-// Which rows beside each lane have a label already: the first who asks gets it.
-let rows = new Map();
-function rowIsFree(lane, side, y) {
-  const key = `${lane} ${side} ${Math.round(y / 13)}`;
-  const near = [-1, 0, 1].some((by) => Math.abs((rows.get(`${lane} ${side} ${Math.round(y / 13) + by}`) ?? -99) - y) < 12);
-  if (!near) rows.set(key, y);
-  return !near;
+const CELL = 6;
+const cell = (x, y) => Math.round(y / CELL) * 4096 + Math.round(x / 24);
+
+function writeLabels() {
+  labels.sort((a, b) => a.rank - b.rank);
+  labels.forEach(writeLabel);
+}
+
+function writeLabel({ text, x, y, color, align, room, bold, angle, lift }) {
+  // Most labels of a crowd have no place: that is found out before anything is measured.
+  if (taken.has(cell(x, y))) return;
+  pen.font = bold ? `bold ${bold}px system-ui, sans-serif` : "11px system-ui, sans-serif";
+  const shortened = shorten(text, room);
+  if (shortened === "") return;
+  const long = pen.measureText(shortened).width * (align === "right" ? -1 : 1);
+  const [dx, dy] = [Math.cos(angle), Math.sin(angle)];
+  const cells = [];
+  for (let along = 0; along <= Math.abs(long); along += 12) {
+    const by = Math.sign(long) * along - (align === "center" ? long / 2 : 0);
+    for (let across = -1; across <= 1; across++) cells.push(cell(x + dx * by - dy * lift, y + dy * by + dx * lift + across * CELL));
+  }
+  if (cells.some((one) => taken.has(one))) return;
+  cells.forEach((one) => taken.add(one));
+  pen.save();
+  pen.translate(x, y);
+  pen.rotate(angle);
+  Object.assign(pen, { textAlign: align, textBaseline: "middle", lineJoin: "round", lineWidth: 3, strokeStyle: colors.paper, fillStyle: color });
+  pen.strokeText(shortened, 0, lift);
+  pen.fillText(shortened, 0, lift);
+  pen.restore();
+}
+
+function shorten(text, room) {
+  const wide = pen.measureText(text).width;
+  if (wide <= room) return text;
+  let length = Math.min(text.length, Math.floor((text.length * room) / wide));
+  while (length > 0 && pen.measureText(text.slice(0, length) + "…").width > room) length--;
+  return length < 3 ? "" : text.slice(0, length) + "…";
 }
 
 function draw() {
   pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
   pen.clearRect(0, 0, width, height);
-  [targets, rows] = [[], new Map()];
+  [targets, labels, taken] = [[], [], new Set()];
   pen.save();
   pen.beginPath();
   pen.rect(0, TOP, width, height - TOP);
@@ -269,6 +290,7 @@ function draw() {
   if (SHOWN[CLIENTS].on) drawCalls();
   drawMarks();
   drawBroken();
+  writeLabels();
   drawPinned();
   pen.restore();
   drawHeads();
@@ -280,13 +302,15 @@ function drawHeads() {
   pen.strokeStyle = colors.rule;
   pen.lineWidth = 1;
   line(0, TOP - 0.5, width, TOP - 0.5);
+  [labels, taken] = [[], new Set()];
   for (let node = 1; node <= run.nodes; node++) {
-    const { state, term } = stateAt(node, (view.from + view.to) / 2);
-    const font = "bold 13px system-ui, sans-serif";
+    const { state, term } = stateAt(node, view.from);
     const room = laneWidth() - 4;
-    label(room > 110 ? `n${node}  ${STATES[state].name} t${term}` : `n${node}`, laneOf(node), TOP / 2, colors.ink, { align: "center", font, room });
+    const text = room > 110 ? `n${node}  ${STATES[state].name} t${term}` : `n${node}`;
+    label(text, laneOf(node), TOP / 2, colors.ink, { align: "center", bold: 13, room });
   }
-  label("ms", AXIS - 10, TOP / 2, colors.soft, { align: "right" });
+  label(axisStep() >= SECOND ? "s" : "ms", AXIS - 10, TOP / 2, colors.soft, { align: "right" });
+  writeLabels();
 }
 
 function stateAt(node, at) {
@@ -294,19 +318,23 @@ function stateAt(node, at) {
   return lanes[node][place] ?? { state: DOWN, term: 0, at: 0 };
 }
 
-function drawAxis() {
+const SECOND = 1e6;
+
+/** A round time that is about sixty pixels high. */
+function axisStep() {
   const least = ((view.to - view.from) * 60) / height;
   const ten = 10 ** Math.floor(Math.log10(least));
-  const step = [1, 2, 5, 10].map((times) => times * ten).find((candidate) => candidate >= least);
-  pen.strokeStyle = colors.grid;
-  pen.lineWidth = 1;
+  return [1, 2, 5, 10].map((times) => times * ten).find((candidate) => candidate >= least);
+}
+
+function drawAxis() {
+  const step = axisStep(), unit = step >= SECOND ? SECOND : 1000;
+  const decimals = Math.max(0, Math.ceil(Math.log10(unit / step)));
   for (let at = Math.ceil(Math.max(view.from, 0) / step) * step; at <= Math.min(view.to, end); at += step) {
     const y = Math.round(yOf(at)) + 0.5;
-    pen.strokeStyle = colors.grid;
-    pen.lineWidth = 1;
+    Object.assign(pen, { strokeStyle: colors.grid, lineWidth: 1 });
     line(AXIS, y, width, y);
-    const decimals = step >= 1000 ? 0 : Math.min(3, 3 - Math.floor(Math.log10(step)));
-    label((at / 1000).toFixed(decimals), AXIS - 10, y, colors.soft, { align: "right" });
+    label((at / unit).toFixed(decimals), AXIS - 10, y, colors.soft, { align: "right" });
   }
   for (const [at, text] of [[0, "begins"], [end, "ends"]]) {
     const y = yOf(at);
@@ -320,26 +348,28 @@ function drawAxis() {
 function drawLanes() {
   for (let node = 1; node <= run.nodes; node++) {
     const x = laneOf(node), turns = lanes[node];
-    let place = Math.max(0, firstAt(turns, view.from, (turn) => turn.at) - 1);
-    let last = TOP - 99, term = place > 0 ? turns[place - 1].term : -1, named = "";
-    for (; place < turns.length && turns[place].at <= view.to; place++) {
-      const turn = turns[place], { name, color, width: wide } = STATES[turn.state];
+    const first = Math.max(0, firstAt(turns, view.from, (turn) => turn.at) - 1);
+    let named = { state: -1, term: turns[first - 1]?.term ?? 0 };
+    for (let place = first; place < turns.length && turns[place].at <= view.to; place++) {
+      const turn = turns[place], { color, width: wide } = STATES[turn.state];
       const [top, bottom] = [Math.max(yOf(turn.at), TOP), Math.min(yOf(turns[place + 1]?.at ?? end), height)];
-      if (bottom < TOP) { [term, named] = [turn.term, name]; continue; }
       pen.fillStyle = colors[color];
       if (turn.state === DOWN) drawDown(x, top, bottom);
       else pen.fillRect(x - wide / 2, top, wide, Math.max(bottom - top, 1));
       if (turn.state === PAUSED) drawHatch(x, top, bottom);
-      const text = turn.term !== term ? `${name} t${turn.term}` : name;
-      if (text !== named && top - last > 12 && yOf(turn.at) >= TOP - 1 && rowIsFree(node, "right", top + 7)) {
-        const shown = text === "follower" && STATES[turns[place - 1]?.state]?.name === "follower" ? "" : text;
-        if (shown) label(shown, x + 12, top + 7, turn.state === 1 || turn.state === DOWN ? colors.soft : colors[color], { room: laneWidth() - 20, font: "bold 11px system-ui, sans-serif" });
-        last = top;
-      }
+      if (nameTurn(x, top, bottom, turn, named)) named = turn;
       targets.push({ x0: x, y0: top, x1: x, y1: bottom, reach: Math.max(wide / 2, 5), place: turn.place, weak: true });
-      [term, named] = [turn.term, name];
     }
   }
+}
+
+/** Says what a node is from here on, unless that is over too soon or was said. */
+function nameTurn(x, top, bottom, { state, term, at }, named) {
+  if (bottom - top < 8 || (state === named.state && term === named.term)) return false;
+  const plain = state === DOWN || STATES[state].name === "follower";
+  const text = term === named.term ? STATES[state].name : `${STATES[state].name} t${term}`;
+  if (at >= view.from) label(text, x + 12, top + 7, colors[plain ? "soft" : STATES[state].color], { rank: ROLE, room: laneWidth() - 20, bold: 11 });
+  return true;
 }
 
 function drawDown(x, top, bottom) {
@@ -369,7 +399,7 @@ function drawFaults() {
     else { pen.beginPath(); pen.moveTo(x - 4, top - 4); pen.lineTo(x + 4, top); pen.lineTo(x - 4, top + 4); pen.fill(); }
     const align = fault.node === 0 ? "left" : "right";
     const beside = fault.node === 0 ? x + 7 : x - 6;
-    if (rowIsFree(fault.node, "left", top + 6)) label(text, beside, top + 6, colors.fault, { align, room });
+    label(text, beside, top + 6, colors.fault, { rank: ROLE, align, room });
     targets.push({ x0: x, y0: top, x1: x, y1: Math.max(bottom, top + 3), reach: 5, place });
   });
   const y = yOf(healed);
@@ -386,16 +416,12 @@ const CROWD = 1500; // so many messages in view have neither heads nor labels
 function drawFlights() {
   const paths = SHOWN.slice(0, 5).map(() => ({ lines: new Path2D(), heads: new Path2D(), crosses: new Path2D() }));
   const visible = [];
-  const last = new Map();
+  const drawn = new Drawn();
   inFlight.each(view.from, view.to, (flight) => {
     if (!SHOWN[flight.kind].on) return;
     const leg = legOf(flight);
-    // What would be drawn over its predecessor is left out.
-    const key = (flight.kind * 64 + flight.sender) * 64 + flight.receiver;
-    const before = last.get(key);
-    if (before && Math.abs(before.y0 - leg.y0) < 0.7 && Math.abs(before.y1 - leg.y1) < 0.7 && !flight.lost === !before.lost) return;
-    leg.lost = flight.lost;
-    last.set(key, leg);
+    const key = ((flight.kind * 64 + flight.sender) * 64 + flight.receiver) * 2 + (flight.lost ? 1 : 0);
+    if (drawn.over(key, leg.y0, leg.y1)) return;
     visible.push(leg);
   });
   const crowd = visible.length > CROWD;
@@ -410,14 +436,14 @@ function drawFlights() {
   for (const kind of [HEARTBEATS, 3, 1, 0, 4]) {
     const { lines: strokes, heads, crosses } = paths[kind];
     const color = colors[SHOWN[kind].name];
-    pen.globalAlpha = crowd && kind !== 4 ? 0.6 : 1;
+    pen.globalAlpha = kind === 0 || kind === 4 ? 1 : Math.min(1, Math.max(0.15, CROWD / visible.length));
     Object.assign(pen, { strokeStyle: color, fillStyle: color, lineWidth: kind === HEARTBEATS ? 0.8 : crowd ? 0.9 : 1.4 });
     pen.stroke(strokes);
     pen.fill(heads);
-    pen.globalAlpha = 1;
     pen.lineWidth = 1.6;
     pen.strokeStyle = kind === HEARTBEATS ? colors.soft : color;
     pen.stroke(crosses);
+    pen.globalAlpha = 1;
   }
   if (visible.length < 150) visible.forEach(nameLeg);
 }
@@ -428,7 +454,7 @@ function legOf({ from, to, sender, receiver, kind, lost, place }) {
   const [x0, y0] = [laneOf(sender) + 6 * side, yOf(from)];
   const target = laneOf(receiver) - 8 * side;
   const share = lost ? (to > from ? 0.85 : 0.42) : 1;
-  return { x0, y0, x1: x0 + (target - x0) * share, y1: lost && to === from ? y0 + 5 : yOf(to), kind, place, reach: 5 };
+  return { x0, y0, x1: x0 + (target - x0) * share, y1: lost && to === from ? y0 + 5 : yOf(to), kind, lost, place, reach: 5 };
 }
 
 function head(path, { x0, y0, x1, y1 }) {
@@ -449,25 +475,38 @@ function cross(path, x, y, size) {
 
 /** What a message says, along its arrow, where nothing else is written. */
 function nameLeg(leg) {
-  if (leg.kind === HEARTBEATS) return;
   const { x0, y0, x1, y1 } = leg;
-  const [x, y] = [x0 + (x1 - x0) * 0.3, y0 + (y1 - y0) * 0.3];
-  if (Math.hypot(x1 - x0, y1 - y0) < 70 || !rowIsFree(`arrow ${Math.round(x / 60)}`, "", y)) return;
+  const long = Math.hypot(x1 - x0, y1 - y0);
+  if (leg.kind === HEARTBEATS || long < 70) return;
   const text = run.texts[lines[leg.place][TEXT]].split(" ").slice(2).join(" ");
   const left = x1 < x0;
-  pen.save();
-  pen.translate(x0, y0);
-  pen.rotate(Math.atan2(y1 - y0, x1 - x0) + (left ? Math.PI : 0));
-  label(text, left ? -12 : 12, -7, colors[SHOWN[leg.kind].name], { align: left ? "right" : "left", room: Math.min(Math.hypot(x1 - x0, y1 - y0) - 24, laneWidth() * 1.1) });
-  pen.restore();
+  const angle = Math.atan2(y1 - y0, x1 - x0) + (left ? Math.PI : 0);
+  const [align, room] = [left ? "right" : "left", Math.min(long - 34, laneWidth() * 1.2)];
+  const [x, y] = [x0 + ((x1 - x0) * 18) / long, y0 + ((y1 - y0) * 18) / long];
+  label(text, x, y, colors[SHOWN[leg.kind].name], { rank: SAID, align, room, angle, lift: -7 });
 }
 
+/** Whether something is drawn over its predecessor, at less than a pixel's distance. */
+class Drawn {
+  last = new Map();
+
+  over(key, y0, y1) {
+    const before = this.last.get(key);
+    const over = before !== undefined && Math.abs(before[0] - y0) < 0.7 && Math.abs(before[1] - y1) < 0.7;
+    if (!over) this.last.set(key, [y0, y1]);
+    return over;
+  }
+}
+
+const OUTCOMES = ["soft", "client", "soft", "fault"]; // no answer, done, refused, unknown
+
 function drawCalls() {
-  const outcomes = ["soft", "client", "votes", "broken"];
+  const drawn = new Drawn();
   underWay.each(view.from, view.to, (call) => {
     const x = laneOf(call.node) + 13 + (call.client % 5) * 4;
     const [top, bottom] = [yOf(call.from), yOf(call.to)];
-    const color = colors[outcomes[call.outcome]];
+    if (drawn.over(call.node * 8 + (call.client % 5), top, bottom)) return;
+    const color = colors[OUTCOMES[call.outcome]];
     Object.assign(pen, { strokeStyle: color, fillStyle: color, lineWidth: 1.5 });
     pen.setLineDash(call.outcome === 1 ? [] : [3, 3]);
     line(x, top, x, bottom);
@@ -477,35 +516,36 @@ function drawCalls() {
     pen.fill();
     if (call.outcome === 1) line(x - 3, bottom, x + 3, bottom);
     else if (call.answer >= 0) { const path = new Path2D(); cross(path, x, bottom, 3); pen.stroke(path); }
-    if (rowIsFree(call.node, "right", top)) label(run.texts[lines[call.place][TEXT]].split(": ").slice(1).join(": "), x + 6, top, color, { room: laneWidth() / 2 - 24 });
-    if (call.answer >= 0 && rowIsFree(call.node, "right", bottom)) {
-      label(told(call.answer).replace(/^client \d+ (is told )?/, ""), x + 6, bottom, color, { room: laneWidth() / 2 - 24 });
-    }
+    nameCall(call, x, top, bottom, color);
     targets.push({ x0: x, y0: top, x1: x, y1: bottom, reach: 4, place: call.place, also: call.answer });
   });
 }
 
+/** What was asked and answered, if it lasts long enough to tell the two apart. */
+function nameCall({ place, answer, outcome }, x, top, bottom, color) {
+  const style = { rank: CALL, room: laneWidth() / 2 - 24 };
+  if (outcome !== 2 || bottom - top > 12) label(run.texts[lines[place][TEXT]].split(": ").slice(1).join(": "), x + 6, top, color, style);
+  if (answer >= 0 && bottom - top > 12) label(told(answer).replace(/^client \d+ (is told )?/, ""), x + 6, bottom, color, style);
+}
+
+const MARKS = {
+  [COMMIT]: { color: "commit", side: 1, text: (mark) => `commit ${mark[MORE]}` },
+  [DURABLE]: { color: "durable", side: -1, text: (mark) => `disk ${mark[MORE]}` },
+  [NOTE]: { color: "ink", side: -1, text: (mark) => run.texts[mark[TEXT]].replace(/^n\d+ /, "") },
+};
+
 function drawMarks() {
+  const drawn = new Drawn();
   const first = firstAt(marks, view.from, ({ line: mark }) => mark[AT]);
   for (let at = first; at < marks.length && marks[at].line[AT] <= view.to; at++) {
     const { line: mark, place } = marks[at];
-    if (!isShown(mark)) continue;
+    const { color, side, text } = MARKS[mark[WHAT]];
     const [x, y] = [laneOf(mark[NODE]), yOf(mark[AT])];
-    if (mark[WHAT] === COMMIT) {
-      Object.assign(pen, { strokeStyle: colors.commit, lineWidth: 2 });
-      line(x + 3, y, x + 10, y);
-      if (rowIsFree(mark[NODE], "right", y)) label(`commit ${mark[MORE]}`, x + 12, y, colors.commit, { room: laneWidth() / 2 - 12 });
-    } else if (mark[WHAT] === DURABLE) {
-      Object.assign(pen, { strokeStyle: colors.durable, lineWidth: 2 });
-      line(x - 10, y, x - 3, y);
-      if (rowIsFree(mark[NODE], "left", y)) label(`disk ${mark[MORE]}`, x - 12, y, colors.durable, { align: "right", room: laneWidth() / 2 - 12 });
-    } else {
-      pen.fillStyle = colors.ink;
-      pen.fillRect(x - 11, y - 2, 4, 4);
-      const text = run.texts[mark[TEXT]].replace(/^n\d+ /, "");
-      if (rowIsFree(mark[NODE], "left", y)) label(text, x - 14, y, colors.ink, { align: "right", room: laneWidth() / 2 - 14 });
-    }
-    targets.push({ x0: x - 10, y0: y, x1: x + 10, y1: y, reach: 3, place });
+    if (!isShown(mark) || drawn.over(mark[NODE] * 8 + mark[WHAT], y, y)) continue;
+    Object.assign(pen, { strokeStyle: colors[color], lineWidth: 2 });
+    line(x + 3 * side, y, x + 10 * side, y);
+    label(text(mark), x + 12 * side, y, colors[color], { rank: DONE, align: side > 0 ? "left" : "right", room: laneWidth() / 2 - 12 });
+    targets.push({ x0: x + 3 * side, y0: y, x1: x + 10 * side, y1: y, reach: 3, place });
   }
 }
 
@@ -514,8 +554,7 @@ function drawBroken() {
   const y = yOf(lines[broken][AT]);
   Object.assign(pen, { strokeStyle: colors.broken, fillStyle: colors.broken, lineWidth: 3 });
   line(0, y, width, y);
-  const font = "bold 13px system-ui, sans-serif";
-  label(run.texts[lines[broken][TEXT]], AXIS + 6, y - 12, colors.broken, { font, room: width - AXIS - 12 });
+  label(run.texts[lines[broken][TEXT]], AXIS + 6, y - 12, colors.broken, { bold: 13, room: width - AXIS - 12 });
   targets.push({ x0: 0, y0: y, x1: width, y1: y, reach: 4, place: broken, weak: true });
 }
 

@@ -64,10 +64,12 @@ pub enum Scene {
         /// The last index.
         index: Index,
     },
-    /// A node's process started.
+    /// A node's process started, as a follower.
     Started {
         /// Which.
         node: NodeId,
+        /// The term it remembers.
+        term: Term,
     },
     /// A node's process ended.
     Died {
