@@ -227,9 +227,8 @@ mod tests {
         let report = run(&plan, &plan.registers, true);
         let page = html(&plan, &report);
         assert!(page.contains("<title>Seed 7, 3 nodes: every promise held</title>"));
-        for line in report.trace.lines(crate::sim::Detail::Everything) {
-            let text = line.split(" ms  ").nth(1).and_then(|line| line.split(" (arrives").next()).unwrap_or_default();
-            assert!(page.contains(&text.replace('"', "\\\"")), "{line}");
+        for line in story::lines(&report.trace) {
+            assert!(page.contains(&line.text.replace('"', "\\\"")), "{}", line.text);
         }
         for outside in ["http:", "https:", "//cdn", "src=", "href=", "@import", "url(", "fetch(", "<!--"] {
             let allowed = usize::from(outside == "<!--");

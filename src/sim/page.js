@@ -80,6 +80,7 @@ class Intervals {
   }
 }
 
+const UNDER_WAY = "on its way"; // when the run ended
 const flights = [];     // each copy of each message: from where to where, and whether it arrived
 const faults = [];      // what lasts a while, or is a mark
 const calls = [];       // what clients asked for, until they were told
@@ -93,7 +94,7 @@ function index() {
     switch (line[WHAT]) {
       case MESSAGE: {
         const flight = { from: at, sender: line[NODE], receiver: line[MORE], kind: line[MORE + 1], place };
-        if (line.length === MORE + 2) flights.push({ ...flight, to: at, lost: "on its way" });
+        if (line.length === MORE + 2) flights.push({ ...flight, to: at, lost: UNDER_WAY });
         for (let more = MORE + 2; more < line.length; more += 2) {
           flights.push({ ...flight, to: line[more], lost: run.texts[line[more + 1]] });
         }
@@ -159,7 +160,7 @@ function fate(line) {
     const [took, why] = [line[more] - line[AT], run.texts[line[more + 1]]];
     if (!why) ends.push(`arrives after ${ms(took)}`); else ends.push(took === 0 ? why : `${why} after ${ms(took)}`);
   }
-  return line[WHAT] !== MESSAGE ? "" : ` (${ends.join(", ") || "on its way"})`;
+  return line[WHAT] !== MESSAGE ? "" : ` (${ends.join(", ") || UNDER_WAY})`;
 }
 
 const told = (place) => run.texts[lines[place][TEXT]] + fate(lines[place]);
@@ -204,6 +205,10 @@ function goTo(place) {
   const span = Math.min(Math.max(view.to - view.from, run.e / 20), run.e * 2);
   pinned = place;
   look(at - span / 2, at + span / 2);
+  byId("events").querySelector("[aria-current]")?.removeAttribute("aria-current");
+  const button = byId("events").querySelector(`[data-place="${place}"]`);
+  button?.setAttribute("aria-current", "true");
+  button?.scrollIntoView({ block: "nearest" });
 }
 
 function redraw() {
@@ -227,7 +232,7 @@ function line(x0, y0, x1, y1) {
 }
 
 // Labels are written at the end, above all lines, the most important first; one that would cover another is left out.
-const NOW = 0, ROLE = 1, DONE = 2, CALL = 3, SAID = 4;
+const FIRST = -1, NOW = 0, ROLE = 1, DONE = 2, CALL = 3, SAID = 4;
 let labels = [], taken = new Set();
 
 /** Along `angle` from x, y (or up to it, aligned right). `room` is the width to which the text is shortened. */
@@ -368,7 +373,7 @@ function nameTurn(x, top, bottom, { state, term, at }, named) {
   if (bottom - top < 8 || (state === named.state && term === named.term)) return false;
   const plain = state === DOWN || STATES[state].name === "follower";
   const text = term === named.term ? STATES[state].name : `${STATES[state].name} t${term}`;
-  if (at >= view.from) label(text, x + 12, top + 7, colors[plain ? "soft" : STATES[state].color], { rank: ROLE, room: laneWidth() - 20, bold: 11 });
+  if (at >= view.from) label(text, x + 12, top + 7, colors[plain ? "soft" : STATES[state].color], { rank: state === LEADER ? NOW : ROLE, room: laneWidth() - 20, bold: 11 });
   return true;
 }
 
@@ -429,7 +434,8 @@ function drawFlights() {
     const { x0, y0, x1, y1, kind, lost } = leg;
     paths[kind].lines.moveTo(x0, y0);
     paths[kind].lines.lineTo(x1, y1);
-    if (lost) cross(paths[kind].crosses, x1, y1, crowd ? 2.5 : 4); else if (!crowd) head(paths[kind].heads, leg);
+    if (lost && lost !== UNDER_WAY) cross(paths[kind].crosses, x1, y1, crowd ? 2.5 : 4);
+    else if (!lost && !crowd) head(paths[kind].heads, leg);
     targets.push(leg);
   }
   // Heartbeats lie below everything else.
@@ -554,7 +560,7 @@ function drawBroken() {
   const y = yOf(lines[broken][AT]);
   Object.assign(pen, { strokeStyle: colors.broken, fillStyle: colors.broken, lineWidth: 3 });
   line(0, y, width, y);
-  label(run.texts[lines[broken][TEXT]], AXIS + 6, y - 12, colors.broken, { bold: 13, room: width - AXIS - 12 });
+  label(run.texts[lines[broken][TEXT]], AXIS + 6, y + 13, colors.broken, { rank: FIRST, bold: 13, room: width - AXIS - 12 });
   targets.push({ x0: 0, y0: y, x1: width, y1: y, reach: 4, place: broken, weak: true });
 }
 
@@ -618,18 +624,19 @@ function drawMap() {
 
 // ---- what is in view, to read ----------------------------------------------------------------------------------------
 
-const LEGIBLE = 300;
+const LEGIBLE = 300, COUNTED = 100_000;
 
 function read() {
   const list = byId("reading"), first = firstAt(lines, view.from);
   const visible = [];
   for (let place = first; place < lines.length && lines[place][AT] <= view.to; place++) {
     if (isShown(lines[place])) visible.push(place);
-    if (visible.length > 100_000) break;
+    if (visible.length > COUNTED) break;
   }
   byId("span").textContent = `${ms(Math.max(view.from, 0))} to ${ms(Math.min(view.to, end))}`;
   const many = visible.length > LEGIBLE;
-  Object.assign(byId("toomuch"), { hidden: !many, textContent: `${visible.length.toLocaleString("en")} lines: zoom in to read them.` });
+  const count = visible.length > COUNTED ? `More than ${COUNTED.toLocaleString("en")}` : visible.length.toLocaleString("en");
+  Object.assign(byId("toomuch"), { hidden: !many, textContent: `${count} lines: zoom in to read them.` });
   list.hidden = many;
   list.replaceChildren(...(many ? [] : visible.map(item)));
 }
@@ -777,6 +784,7 @@ function furnish() {
     const entry = document.createElement("li");
     const button = Object.assign(document.createElement("button"), { type: "button", className: kind });
     button.append(Object.assign(document.createElement("time"), { textContent: ms(at) }), text);
+    button.dataset.place = place;
     button.addEventListener("click", () => goTo(place));
     entry.append(button);
     return entry;
@@ -809,6 +817,15 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 new ResizeObserver(resize).observe(byId("diagram"));
 resize();
 
-// What one wants to see first: how a promise was broken, or the first leader.
-const start = broken >= 0 ? lines[broken][AT] : (events.find(({ kind }) => kind === "leader")?.at ?? 0);
-if (broken >= 0) look(start - run.e * 0.9, start + run.e * 0.1); else look(start - run.e * 0.1, start + run.e * 0.4);
+/** What one wants to see first: what went before a promise was broken, or the first leader. */
+function begin() {
+  if (broken < 0) {
+    const first = events.find(({ kind }) => kind === "leader")?.at ?? 0;
+    return look(first - run.e * 0.1, first + run.e * 0.4);
+  }
+  const at = lines[broken][AT];
+  const before = lines.slice(0, broken).filter(isShown).at(-24)?.[AT] ?? 0;
+  const span = Math.min(Math.max((at - before) * 1.1, 5000), run.e);
+  look(at - span, at + span * 0.15);
+}
+begin();
