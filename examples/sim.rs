@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use tenure::sim::{Plan, Report, Tally, run, run_before, shrink};
+use tenure::sim::{Detail, Plan, Report, Tally, run, run_before, shrink};
 
 /// Runs simulated clusters and checks every promise of the engine.
 #[derive(Parser, Clone)]
@@ -70,7 +70,7 @@ fn tell(arguments: &Arguments, seed: u64) -> bool {
     if report.violation.is_some() && !arguments.no_shrink {
         return explain(arguments, seed);
     }
-    for line in report.trace.lines() {
+    for line in report.trace.lines(Detail::News) {
         println!("{line}");
     }
     println!("{} nodes, {} faults", plan.nodes, plan.faults.len());
@@ -92,7 +92,7 @@ fn explain(arguments: &Arguments, seed: u64) -> bool {
     for fault in &shrunk.plan.faults {
         println!("    {fault:?}");
     }
-    for line in shrunk.report.trace.lines() {
+    for line in shrunk.report.trace.lines(Detail::News) {
         println!("{line}");
     }
     page(arguments, &shrunk.plan, &shrunk.report);

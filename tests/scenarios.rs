@@ -1,7 +1,7 @@
 //! Stories: `tests/scenarios/*.txt`, each played by real cores in virtual time, compared with what it says will happen.
 //!
-//! `UPDATE=1 cargo test --test scenarios` writes down what really happened; `SCENARIO=o07` plays only files whose name
-//! contains that. The format is described in `tests/scenarios/README.md`.
+//! `UPDATE=1 cargo test --features sim --test scenarios` writes down what really happened; `SCENARIO=o07` plays only files
+//! whose name contains that. The format is described in `tests/scenarios/README.md`.
 
 // A helper of a test may fail like a test.
 #![allow(clippy::unwrap_used, clippy::panic)]

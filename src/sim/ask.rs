@@ -78,6 +78,10 @@ impl<M: StateMachine> World<M> {
         let token = self.asked.token();
         if self.node(id).life.is_some() {
             self.tally.transfers += 1;
+            self.fault(Some(id), || match target {
+                Some(target) => format!("asked to hand over to n{target}"),
+                None => "asked to hand over".to_owned(),
+            });
             self.asked.transfers.insert(token, id);
             let (target, reply) = (target.map(NodeId), TransferReply::new(self.mailbox.slip(token)));
             self.input(id, ShardInput::Transfer { group: GROUP, target, reply });

@@ -2,6 +2,7 @@
 
 use super::judges::{Gauges, broken, memory, require};
 use super::node::{GROUP, Life, Wanted};
+use super::notation;
 use super::trace::Scene;
 use super::world::{Happening, World};
 use crate::core::{Abdication, Core, Event, Lease, Load, RoleKind};
@@ -60,7 +61,9 @@ impl<M: StateMachine> World<M> {
 
     fn observe(&mut self, id: u64, event: Event) {
         let node = NodeId(id);
-        let note = |text: String| move || Scene::Note { node, text };
+        if !matches!(event, Event::Role { .. }) {
+            self.trace.record(self.now, || Scene::Note { node, text: notation::event(node, &event) });
+        }
         match event {
             Event::Role { role, term, leader } => {
                 self.trace.record(self.now, || Scene::Role { node, role, term, leader });
@@ -71,24 +74,19 @@ impl<M: StateMachine> World<M> {
                 let verdict = self.logs.role(id, (role == RoleKind::Leader).then_some(term));
                 self.judge(verdict);
             }
-            Event::Truncated { from } => {
-                self.tally.truncations += 1;
-                self.trace.record(self.now, note(format!("truncates from {from}")));
-            }
-            Event::Abdicated { successor, why } => {
+            Event::Truncated { .. } => self.tally.truncations += 1,
+            Event::Abdicated { why, .. } => {
                 self.tally.abdications += 1;
                 self.tally.handed_over += u64::from(why == Abdication::Transfer);
                 self.tally.quorum_lost += u64::from(why == Abdication::QuorumLost);
                 self.tally.disk_stalled += u64::from(why == Abdication::DiskStalled);
-                self.trace.record(self.now, note(format!("abdicates ({why:?}) in favour of {successor:?}")));
             }
-            Event::Refused { by, reason } => self.trace.record(self.now, note(format!("refused by {by}: {reason}"))),
+            Event::Refused { .. } => {}
             Event::Stopped(fatal) => {
                 let failing = self.node(id).disk.has_fault();
                 let expected =
                     self.node(id).life.as_ref().is_some_and(|life| life.log_failed || (life.read_failed && failing));
                 self.judge(require(expected, "no group stops without a reason", id, || fatal.to_string()));
-                self.trace.record(self.now, note(format!("stops: {fatal}")));
             }
             // These disks keep what they have synced, and nobody is removed.
             Event::TailLost { .. } | Event::Removed => {
@@ -201,7 +199,7 @@ impl<M: StateMachine> World<M> {
     }
 
     fn log_failed(&mut self, id: u64, error: &WalError) {
-        let text = format!("its log failed: {error}");
+        let text = format!("cannot write its log: {error}");
         self.trace.record(self.now, || Scene::Note { node: NodeId(id), text });
         self.tally.failed_logs += 1;
         if let Some(life) = &mut self.node_mut(id).life {

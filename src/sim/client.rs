@@ -8,7 +8,7 @@ use super::linearizability::Call;
 use super::mailbox::Told;
 use super::plan::ClientPlan;
 use super::subject::Subject;
-use super::trace::Scene;
+use super::trace::{Answer, Scene};
 use super::world::World;
 use crate::core::Consistency;
 use crate::runtime::{ProposalError, ReadError};
@@ -112,7 +112,7 @@ impl<S: Subject> Clients<S> {
         match bell {
             Bell::Begin => self.begin(subject, id, world),
             Bell::Again => self.attempt(subject, id, world),
-            Bell::GiveUp => self.end(id, world),
+            Bell::GiveUp => self.end(id, "waits no longer", world),
         }
     }
 
@@ -153,7 +153,7 @@ impl<S: Subject> Clients<S> {
         self.nonce += 1;
         let command = subject.command(&under_way.operation, self.nonce);
         let operation = &under_way.operation;
-        world.trace.record(world.now, || Scene::Client {
+        world.trace.record(world.now, || Scene::Asked {
             client: id as u64,
             node: NodeId(at),
             text: format!("{operation:?}"),
@@ -188,30 +188,30 @@ impl<S: Subject> Clients<S> {
             Told::Applied(_, output) => {
                 let outcome = subject.outcome(&under_way.operation, output);
                 client.guess = node;
-                self.returned(id, node, outcome, world);
+                self.returned(id, outcome, world);
             }
             Told::Read(Ok(_)) => {
                 let Some(machine) = world.machine(node) else { return };
                 let outcome = subject.query(machine, &under_way.operation);
-                self.returned(id, node, outcome, world);
+                self.returned(id, outcome, world);
             }
             Told::Failed(error) if error.certainly_not_committed() => {
                 under_way.tainted = false;
-                let leader = leader_of_proposal(&error);
-                self.again(id, leader, world);
+                record(id, Answer::Refused, || error.to_string(), world);
+                self.again(id, leader_of_proposal(&error), world);
             }
-            Told::Read(Err(error)) => self.again(id, leader_of_read(&error), world),
-            Told::Failed(_) | Told::Transferred(_) => self.end(id, world),
+            Told::Read(Err(error)) => {
+                record(id, Answer::Refused, || error.to_string(), world);
+                self.again(id, leader_of_read(&error), world);
+            }
+            Told::Failed(error) => self.end(id, &format!("is told: {error}"), world),
+            Told::Transferred(_) => {}
         }
     }
 
-    fn returned(&mut self, id: usize, node: u64, outcome: S::Outcome, world: &mut World<S::Machine>) {
+    fn returned(&mut self, id: usize, outcome: S::Outcome, world: &mut World<S::Machine>) {
         world.tally.acknowledged += 1;
-        world.trace.record(world.now, || Scene::Client {
-            client: id as u64,
-            node: NodeId(node),
-            text: format!("is told {outcome:?}"),
-        });
+        record(id, Answer::Done, || format!("is told {outcome:?}"), world);
         if let Some(call) = self.clients[id].under_way.take().and_then(|under_way| under_way.call) {
             self.history[call].returned = Some((world.now, outcome));
         }
@@ -234,9 +234,11 @@ impl<S: Subject> Clients<S> {
     }
 
     /// Nobody will ever say what became of it, or nobody waits any longer.
-    fn end(&mut self, id: usize, world: &mut World<S::Machine>) {
+    fn end(&mut self, id: usize, why: &str, world: &mut World<S::Machine>) {
         let client = &mut self.clients[id];
         let Some(under_way) = client.under_way.take() else { return };
+        let answer = if under_way.tainted { Answer::Unknown } else { Answer::Refused };
+        record(id, answer, || why.to_owned(), world);
         let nodes = world.ids().len() as u64;
         client.guess = client.dice.number(1, nodes);
         if under_way.tainted {
@@ -253,6 +255,10 @@ impl<S: Subject> Clients<S> {
         let think = client.dice.duration(self.plan.think);
         world.set_alarm(think, alarm(id, client.number, Bell::Begin));
     }
+}
+
+fn record<M: StateMachine>(client: usize, outcome: Answer, text: impl FnOnce() -> String, world: &mut World<M>) {
+    world.trace.record(world.now, || Scene::Told { client: client as u64, text: text(), outcome });
 }
 
 fn leader_of_proposal(error: &ProposalError) -> Option<NodeId> {

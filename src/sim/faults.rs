@@ -15,7 +15,7 @@ use crate::types::NodeId;
 
 impl<M: StateMachine> World<M> {
     pub(super) fn fault(&mut self, node: Option<u64>, text: impl FnOnce() -> String) {
-        self.trace.record(self.now, || Scene::Fault { node: node.map(NodeId), text: text() });
+        self.trace.record(self.now, || Scene::Fault { node: node.map(NodeId), text: text(), until: None });
     }
 
     // ---- processes -------------------------------------------------------------------------------------------------
@@ -82,7 +82,8 @@ impl<M: StateMachine> World<M> {
         let local = node.clock.at(now);
         node.started_at = now;
         node.life = Some(Life::start(config, wal, &found, machine, founded_now, local)?);
-        self.trace.record(now, || Scene::Started { node: NodeId(id) });
+        let term = self.core(id).map(|core| core.pulse().term).unwrap_or_default();
+        self.trace.record(now, || Scene::Started { node: NodeId(id), term });
         self.settle(id);
         Ok(())
     }
@@ -95,8 +96,14 @@ impl<M: StateMachine> World<M> {
 
     /// The process is stopped until [`World::resume`]: what comes in waits, time goes on. A sync under way ends.
     pub fn pause(&mut self, id: u64) {
-        if let Some(life) = &mut self.node_mut(id).life {
-            life.paused.get_or_insert_default();
+        self.stand_still(id, false);
+    }
+
+    fn stand_still(&mut self, id: u64, asleep: bool) {
+        let life = self.node_mut(id).life.as_mut();
+        if let Some(life) = life.filter(|life| life.paused.is_none()) {
+            life.paused = Some(Vec::new());
+            self.trace.record(self.now, || Scene::Paused { node: NodeId(id), asleep });
         }
     }
 
@@ -105,10 +112,9 @@ impl<M: StateMachine> World<M> {
         if self.node(id).life.is_none() {
             return;
         }
-        self.fault(Some(id), || format!("{} for {lasting:?}", if asleep { "sleeps" } else { "is stopped" }));
         self.tally.pauses += 1;
         self.tally.suspends += u64::from(asleep);
-        self.pause(id);
+        self.stand_still(id, asleep);
         let incarnation = self.node(id).incarnation;
         self.schedule(lasting, Happening::Resume { node: id, incarnation, asleep });
     }
@@ -121,7 +127,7 @@ impl<M: StateMachine> World<M> {
     pub(super) fn resume_from(&mut self, id: u64, asleep: bool) {
         let waiting = self.node_mut(id).life.as_mut().and_then(|life| life.paused.take());
         let Some(waiting) = waiting else { return };
-        self.fault(Some(id), || "goes on".to_owned());
+        self.trace.record(self.now, || Scene::Resumed { node: NodeId(id) });
         if asleep {
             self.hand_in(id, ShardInput::ClockJumped);
         }
@@ -135,7 +141,7 @@ impl<M: StateMachine> World<M> {
 
     /// A node's clock runs faster than true time by so many millionths.
     pub fn set_clock_rate(&mut self, id: u64, rate_ppm: i64) {
-        self.fault(Some(id), || format!("its clock runs {rate_ppm} ppm fast"));
+        self.fault(Some(id), || format!("clock {rate_ppm:+} ppm"));
         self.tally.clock_changes += 1;
         self.clocks_within_bound &= rate_ppm.unsigned_abs() <= u64::from(self.core.timing.clock_drift_ppm);
         let now = self.now;
@@ -159,7 +165,7 @@ impl<M: StateMachine> World<M> {
     /// A node is told that its clock jumped (rule `p16`).
     pub fn jump_clock(&mut self, id: u64) {
         if self.node(id).life.is_some() {
-            self.fault(Some(id), || "is told that its clock jumped".to_owned());
+            self.fault(Some(id), || "clock jumped".to_owned());
             self.tally.clock_jumps += 1;
             self.input(id, ShardInput::ClockJumped);
         }
@@ -169,13 +175,17 @@ impl<M: StateMachine> World<M> {
 
     /// Every sync of a node takes this much longer.
     pub fn slow_disk(&mut self, id: u64, by: Duration) {
-        self.fault(Some(id), || format!("its disk is slow by {by:?}"));
+        if by != self.node(id).slow {
+            self.fault(Some(id), || {
+                if by.is_zero() { "disk fast again".to_owned() } else { format!("disk slow by {by:.1?}") }
+            });
+        }
         self.node_mut(id).slow = by;
     }
 
     /// No sync of a node ends until [`World::unhang_disk`].
     pub fn hang_disk(&mut self, id: u64) {
-        self.fault(Some(id), || "its disk hangs".to_owned());
+        self.fault(Some(id), || "disk hangs".to_owned());
         self.tally.hung_disks += 1;
         self.node_mut(id).hung = true;
     }
@@ -190,7 +200,7 @@ impl<M: StateMachine> World<M> {
 
     /// Of the next calls of a node's disk, the one after `skip` fails; its effect is there all the same or not.
     pub fn fail_disk(&mut self, id: u64, skip: u64, takes_effect: bool) {
-        self.fault(Some(id), || format!("call {skip} of its disk from now on will fail"));
+        self.fault(Some(id), || format!("disk call {skip} from now on will fail"));
         self.tally.disk_errors += 1;
         let disk = &self.node(id).disk;
         disk.inject(DiskFault { call: disk.calls() + skip, takes_effect, kind: std::io::ErrorKind::Other });
@@ -204,7 +214,7 @@ impl<M: StateMachine> World<M> {
 
     /// A node's state machine does not come back until [`World::unblock_machine`].
     pub fn block_machine(&mut self, id: u64) {
-        self.fault(Some(id), || "its state machine blocks".to_owned());
+        self.fault(Some(id), || "state machine blocks".to_owned());
         self.tally.blocked_machines += 1;
         self.node_mut(id).blocked = true;
     }
@@ -271,7 +281,7 @@ impl<M: StateMachine> World<M> {
     /// Ends every fault: the network is fair, the disks and state machines are quick, every process runs. Clocks stay as
     /// they are.
     pub fn heal(&mut self) {
-        self.fault(None, || "everything is healed".to_owned());
+        self.trace.record(self.now, || Scene::Healed);
         self.mend_all();
         self.set_weather(Weather::fair());
         (self.sync, self.apply) =

@@ -1,5 +1,7 @@
 //! The network of a world: what becomes of a frame between two nodes.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::dice::{Dice, Span};
@@ -55,8 +57,36 @@ impl Weather {
     }
 }
 
+impl fmt::Display for Weather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1?} to {:.1?}", self.delay.0, self.delay.1)?;
+        let chances = [(self.loss_ppm, "lost"), (self.duplication_ppm, "twice"), (self.flip_ppm, "damaged")];
+        for (ppm, what) in chances.into_iter().filter(|(ppm, _)| *ppm > 0) {
+            write!(f, ", {:.1} % {what}", percent(ppm))?;
+        }
+        if self.straggle_ppm > 0 {
+            write!(f, ", {:.1} % up to {:.1?} late", percent(self.straggle_ppm), self.straggle)?;
+        }
+        f.write_str(if self.ordered { "" } else { ", out of order" })
+    }
+}
+
+fn percent(ppm: u32) -> f64 {
+    f64::from(ppm) / 1e4
+}
+
 /// A directed link: from, to.
 pub type Link = (u64, u64);
+
+/// Links as they stand in a trace; the two directions between two nodes are written as one.
+pub(super) fn written(links: &[Link]) -> String {
+    let written = |link: &Link| match links.contains(&(link.1, link.0)) {
+        true => (link.0 < link.1).then(|| format!("n{}-n{}", link.0, link.1)),
+        false => Some(format!("n{}->n{}", link.0, link.1)),
+    };
+    let links: Vec<_> = links.iter().filter_map(written).collect();
+    if links.is_empty() { "no link".to_owned() } else { links.join(" ") }
+}
 
 /// A frame that will arrive.
 pub(super) struct Arrival {

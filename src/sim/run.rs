@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::client::Clients;
 use super::judges::{Violation, broken, require};
 use super::linearizability::{self, CheckError};
+use super::network::written;
 use super::plan::{Fault, Plan, Strike, Target};
 use super::subject::Subject;
 use super::tally::Tally;
@@ -93,7 +94,7 @@ impl<'a, S: Subject> Run<'a, S> {
     }
 
     fn carry_out(mut self) -> Report {
-        for (id, rate) in (1..).zip(&self.plan.clocks) {
+        for (id, rate) in (1..).zip(&self.plan.clocks).filter(|(_, rate)| **rate != 0) {
             self.world.set_clock_rate(id, *rate);
         }
         for (number, fault) in (0..).zip(&self.plan.faults) {
@@ -169,6 +170,7 @@ impl<'a, S: Subject> Run<'a, S> {
     fn strike(&mut self, number: usize) {
         let Some(Fault { strike, lasting, .. }) = self.plan.faults.get(number).filter(|_| !self.calm) else { return };
         let lasting = *lasting;
+        let before = self.world.trace.moments.len();
         let world = &mut self.world;
         let mut ends = true;
         match strike {
@@ -193,21 +195,21 @@ impl<'a, S: Subject> Run<'a, S> {
             Strike::Cut { links } => {
                 world.tally.one_ways += u64::from(links.len() == 1);
                 world.tally.graphs += u64::from(links.len() > 1);
-                world.fault(None, || format!("cut: {links:?}"));
+                world.fault(None, || format!("cut {}", written(links)));
                 world.cut(links);
             }
             Strike::CutLeader { from, outgoing, incoming } => {
                 let leader = world.leader().unwrap_or(1);
                 world.tally.splits += 1;
-                world.fault(Some(leader), || format!("is cut off ({from:b}, out {outgoing}, in {incoming})"));
                 let links = links_of_leader(leader, &world.ids(), (*from, *outgoing, *incoming));
+                world.fault(Some(leader), || format!("cut {}", written(&links)));
                 world.cut(&links);
                 self.struck[number] = Some(leader);
             }
             Strike::Squall { weather } => {
                 self.squalls += 1;
                 world.tally.squalls += 1;
-                world.fault(None, || format!("the weather turns: {weather:?}"));
+                world.fault(None, || format!("squall: {weather}"));
                 world.set_weather(weather.clone());
             }
             Strike::SlowDisk { node, by } => {
@@ -242,6 +244,8 @@ impl<'a, S: Subject> Run<'a, S> {
             }
         }
         if ends {
+            let until = self.world.now() + lasting;
+            self.world.trace.lasts(before, until);
             self.world.set_alarm(lasting, ENDS | number as u64);
         }
     }

@@ -1,6 +1,7 @@
 //! What happened in a run: always as a hash, and in full when somebody wants to look.
 
 use super::judges::mix;
+use super::story;
 use crate::core::RoleKind;
 use crate::message::Message;
 use crate::time::Instant;
@@ -63,44 +64,84 @@ pub enum Scene {
         /// The last index.
         index: Index,
     },
-    /// A node's process started.
+    /// A node's process started, as a follower.
     Started {
         /// Which.
         node: NodeId,
+        /// The term it remembers.
+        term: Term,
     },
     /// A node's process ended.
     Died {
         /// Which.
         node: NodeId,
     },
-    /// Something else happened to a node: it gave up, truncated, was refused, its lease changed.
+    /// A node's process stands still: it is stopped, or the whole machine sleeps.
+    Paused {
+        /// Which.
+        node: NodeId,
+        /// It sleeps, and will notice.
+        asleep: bool,
+    },
+    /// It goes on.
+    Resumed {
+        /// Which.
+        node: NodeId,
+    },
+    /// Something else happened to a node: it gave up, truncated, was refused, its log failed.
     Note {
         /// Where.
         node: NodeId,
-        /// What.
+        /// What, as it stands behind the node's name.
         text: String,
     },
     /// Something was done to the world.
     Fault {
         /// To this node, if to one.
         node: Option<NodeId>,
-        /// What.
+        /// What, as it stands behind the node's name if there is one.
         text: String,
+        /// When it will be over, if it is something that lasts.
+        until: Option<Instant>,
     },
-    /// A client did something, or was told something.
-    Client {
+    /// Whatever was done to the world is over now.
+    Healed,
+    /// A client asked for something.
+    Asked {
         /// Which client.
         client: u64,
-        /// At which node.
+        /// Which node it asked.
         node: NodeId,
-        /// What.
+        /// For what.
         text: String,
+    },
+    /// A client was told something, or waits no longer.
+    Told {
+        /// Which client.
+        client: u64,
+        /// What, as it stands behind "client 1".
+        text: String,
+        /// What it knows now.
+        outcome: Answer,
     },
     /// A judge was not content.
     Broken {
-        /// What it said.
+        /// Where, if it was in one place.
+        node: Option<NodeId>,
+        /// Which judge, and what it said.
         text: String,
     },
+}
+
+/// What a client knows of what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// It has certainly had no effect.
+    Refused,
+    /// It may have had an effect, or may yet.
+    Unknown,
 }
 
 /// The record of a run.
@@ -129,12 +170,31 @@ impl Trace {
             self.moments.push(Moment { at, what: what() });
         }
     }
+
+    /// What was done to the world since there were `before` moments will be over at `until`.
+    pub(super) fn lasts(&mut self, before: usize, until: Instant) {
+        for moment in self.moments.iter_mut().skip(before) {
+            if let Scene::Fault { until: end, .. } = &mut moment.what {
+                end.get_or_insert(until);
+            }
+        }
+    }
+
+    /// What happened, a line each, in the [notation](super::notation) of the project's scenarios: the milliseconds since
+    /// the beginning, who, what. A message's line says what became of it.
+    #[must_use]
+    pub fn lines(&self, detail: Detail) -> Vec<String> {
+        let lines = story::lines(self).into_iter();
+        lines.filter(|line| detail == Detail::Everything || !line.repeats).map(|line| line.in_full()).collect()
+    }
 }
 
-impl Trace {
-    /// What happened, a line each, as in the project's scenarios: messages as they are shown there, and what was done.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        self.moments.iter().map(|moment| format!("{:?} {:?}", moment.at, moment.what)).collect()
-    }
+/// How much of a run is written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Whatever says something new.
+    #[default]
+    News,
+    /// Heartbeats that say again what the one before said, and the answers to them, too.
+    Everything,
 }

@@ -304,8 +304,8 @@ impl<M: StateMachine> World<M> {
             && self.only.is_none_or(|only| only == violation.judge)
         {
             let violation = Violation { at: self.now, ..violation };
-            let text = violation.to_string();
-            self.trace.record(self.now, || Scene::Broken { text });
+            let Violation { judge, node, what, .. } = &violation;
+            self.trace.record(self.now, || Scene::Broken { node: *node, text: format!("{judge}: {what}") });
             self.violation = Some(violation);
         }
     }
@@ -480,7 +480,8 @@ impl<M: StateMachine> World<M> {
         let number = self.frames;
         let arrivals = self.network.post(self.now, link, frame, &mut self.tally);
         if arrivals[0].is_none() {
-            self.trace.record(self.now, || Scene::Lost { frame: number, why: "lost" });
+            let why = if self.network.is_cut(link) { "cut" } else { "lost" };
+            self.trace.record(self.now, || Scene::Lost { frame: number, why });
         }
         for arrival in arrivals.into_iter().flatten() {
             let super::network::Arrival { at, frame, flipped } = arrival;

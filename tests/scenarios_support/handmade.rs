@@ -55,7 +55,7 @@ impl Reader<'_> {
     /// `t5 r9 last 9@4 abdicated n1 t4`.
     fn vote_request(&mut self, words: &mut Words<'_>) -> Result<VoteRequest, String> {
         let campaign_term = words.term()?;
-        let round = self.world.notation.round_called(words.round()?);
+        let round = self.world.notation.scribe.round_called(words.round()?);
         words.expect("last")?;
         let last = words.entry()?;
         let abdicated = match words.accept("abdicated") {
@@ -68,7 +68,7 @@ impl Reader<'_> {
     /// `t5 r9 granted`, `t5 r9 refused`.
     fn vote_response(&mut self, words: &mut Words<'_>) -> Result<VoteResponse, String> {
         let campaign_term = words.term()?;
-        let round = self.world.notation.round_called(words.round()?);
+        let round = self.world.notation.scribe.round_called(words.round()?);
         let verdict = match words.next("granted or refused")? {
             "granted" => Verdict::Granted,
             "refused" => Verdict::Refused(Refusal::OldTerm),
@@ -96,7 +96,7 @@ impl Reader<'_> {
         }
         words.expect("commit")?;
         let commit = words.index()?;
-        let round = self.world.notation.round_called(words.round()?);
+        let round = self.world.notation.scribe.round_called(words.round()?);
         let slice = LogSlice::new(prev, entries).map_err(|error| error.to_string())?;
         Ok(AppendEntries { stamp: Instant::ZERO, round, commit, rank: None, fresh: None, slice })
     }
@@ -105,7 +105,7 @@ impl Reader<'_> {
     fn append_response(&mut self, words: &mut Words<'_>) -> Result<AppendResponse, String> {
         words.expect("to")?;
         let request_term = words.term()?;
-        let round = self.world.notation.round_called(words.round()?);
+        let round = self.world.notation.scribe.round_called(words.round()?);
         words.expect("promise")?;
         let promise_ms = words.number("a promise in ms")?;
         words.expect("ms")?;
@@ -126,7 +126,7 @@ impl Reader<'_> {
     fn read_index_response(&mut self, words: &mut Words<'_>) -> Result<ReadIndexResponse, String> {
         words.expect("to")?;
         let request_term = words.term()?;
-        let round = self.world.notation.round_called(words.round()?);
+        let round = self.world.notation.scribe.round_called(words.round()?);
         words.expect("index")?;
         Ok(ReadIndexResponse { round, request_term, index: Some(words.index()?) })
     }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tenure::message::{Body, Message};
+use tenure::message::Message;
+use tenure::sim::notation::kind;
 use tenure::time::Duration;
 use tenure::types::NodeId;
 
@@ -167,31 +168,3 @@ impl Network {
 pub(crate) fn link(message: &Message) -> Link {
     (message.from, message.to)
 }
-
-/// The word with which a message's notation starts.
-pub(crate) fn kind(body: &Body) -> &'static str {
-    match body {
-        Body::PreVote(_) => "PreVote",
-        Body::PreVoteResponse(_) => "PreVoteResponse",
-        Body::Vote(_) => "Vote",
-        Body::VoteResponse(_) => "VoteResponse",
-        Body::AppendEntries(_) => "Append",
-        Body::AppendResponse(_) => "AppendResponse",
-        Body::Abdicate(_) => "Abdicate",
-        Body::ReadIndex(_) => "ReadIndex",
-        Body::ReadIndexResponse(_) => "ReadIndexResponse",
-        _ => "another kind",
-    }
-}
-
-pub(crate) const KINDS: &[&str] = &[
-    "PreVote",
-    "PreVoteResponse",
-    "Vote",
-    "VoteResponse",
-    "Append",
-    "AppendResponse",
-    "Abdicate",
-    "ReadIndex",
-    "ReadIndexResponse",
-];

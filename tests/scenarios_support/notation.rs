@@ -1,13 +1,8 @@
-//! What a transcript shows, and how it is written: messages as their `Debug` has them, except that rounds are counted
-//! from 1 in the order in which they are first seen, and that times are cut to whole milliseconds.
+//! What a transcript shows. How messages and events are written is the simulator's notation.
 
-use std::collections::BTreeMap;
-
-use tenure::message::{Body, Message, Refusal, Verdict};
+use tenure::message::Message;
+use tenure::sim::notation::{About, Scribe};
 use tenure::time::Duration;
-use tenure::types::RoundId;
-
-use crate::table::network::{Link, kind, link};
 
 /// What kinds of line are printed. Refusals, answers to clients and calamities always are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +60,14 @@ pub(crate) fn topic(word: &str) -> Option<Topic> {
 /// The lines of a transcript as they come.
 pub(crate) struct Notation {
     pub(crate) shown: Vec<Topic>,
+    pub(crate) scribe: Scribe,
     lines: Vec<String>,
-    rounds: BTreeMap<RoundId, RoundId>,
-    /// What was said last on each link, per kind.
-    said: BTreeMap<(Link, &'static str), String>,
 }
 
 impl Notation {
     pub(crate) fn new() -> Self {
         let shown = vec![Topic::Roles, Topic::Votes, Topic::Appends, Topic::Commits, Topic::Reads];
-        Self { shown, lines: Vec::new(), rounds: BTreeMap::new(), said: BTreeMap::new() }
+        Self { shown, scribe: Scribe::new(), lines: Vec::new() }
     }
 
     pub(crate) fn shows(&self, topic: Topic) -> bool {
@@ -95,71 +88,17 @@ impl Notation {
 
     /// Prints a message; `remark` says what became of it.
     pub(crate) fn message(&mut self, elapsed: Duration, message: &Message, remark: &str) {
-        let text = self.write(message) + remark;
-        let repeats = self.said.insert((link(message), kind(&message.body)), text.clone()).as_ref() == Some(&text);
-        let topic = match &message.body {
-            Body::AppendEntries(_) | Body::AppendResponse(_) => Topic::Appends,
-            Body::ReadIndex(_) | Body::ReadIndexResponse(_) => Topic::Reads,
-            _ => Topic::Votes,
+        let (text, about) = self.scribe.message(message, remark);
+        let topic = match about {
+            About::Votes => Topic::Votes,
+            About::Appends => Topic::Appends,
+            About::Heartbeats => Topic::Heartbeats,
+            About::Reads => Topic::Reads,
         };
-        self.line(if repeats && topic == Topic::Appends { Topic::Heartbeats } else { topic }, elapsed, text);
+        self.line(topic, elapsed, text + remark);
     }
 
     pub(crate) fn take(&mut self) -> Vec<String> {
         std::mem::take(&mut self.lines)
-    }
-
-    /// The message in the notation of a transcript.
-    fn write(&mut self, message: &Message) -> String {
-        let mut message = message.clone();
-        match &mut message.body {
-            Body::PreVote(request) | Body::Vote(request) => request.round = self.small(request.round),
-            Body::PreVoteResponse(answer) | Body::VoteResponse(answer) => {
-                answer.round = self.small(answer.round);
-                answer.verdict = in_whole_ms(answer.verdict);
-            }
-            Body::AppendEntries(append) => append.round = self.small(append.round),
-            Body::AppendResponse(answer) => answer.round = self.small(answer.round),
-            Body::ReadIndex(question) => question.round = self.small(question.round),
-            Body::ReadIndexResponse(answer) => answer.round = self.small(answer.round),
-            _ => {}
-        }
-        format!("{message:?}")
-    }
-
-    fn small(&mut self, round: RoundId) -> RoundId {
-        if round == RoundId(0) {
-            return round;
-        }
-        let taken = |number: &u64| self.rounds.values().any(|called| called.0 == *number);
-        let free = (1..).find(|number| !taken(number)).map_or(round, RoundId);
-        *self.rounds.entry(round).or_insert(free)
-    }
-
-    /// The round that a transcript calls by this number. If there is none, it is given to a new one.
-    pub(crate) fn round_called(&mut self, small: RoundId) -> RoundId {
-        let known = self.rounds.iter().find(|(_, called)| **called == small).map(|(round, _)| *round);
-        known.unwrap_or_else(|| {
-            let invented = RoundId(u64::MAX - small.0);
-            self.rounds.insert(invented, small);
-            invented
-        })
-    }
-}
-
-pub(crate) fn refusal(reason: Refusal) -> String {
-    match in_whole_ms(Verdict::Refused(reason)) {
-        Verdict::Refused(reason) => reason.to_string(),
-        Verdict::Granted => "granted".to_owned(),
-    }
-}
-
-fn in_whole_ms(verdict: Verdict) -> Verdict {
-    match verdict {
-        Verdict::Refused(Refusal::Promised { leader, term, remaining }) => {
-            let remaining = Duration::from_millis(u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX));
-            Verdict::Refused(Refusal::Promised { leader, term, remaining })
-        }
-        other => other,
     }
 }

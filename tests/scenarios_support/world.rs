@@ -8,13 +8,14 @@ use tenure::core::{
 };
 use tenure::log::{Entry, Write};
 use tenure::message::Message;
+use tenure::sim::notation;
 use tenure::time::Duration;
 use tenure::types::{EntryId, Index, NodeId, WriteSeq};
 
 use crate::table::judge::Judge;
 use crate::table::network::{Fate, Network};
 use crate::table::node::{DiskPace, Node, describe_entry};
-use crate::table::notation::{Notation, Topic, refusal};
+use crate::table::notation::{Notation, Topic};
 
 /// Steps within one instant after which something is going round in circles.
 const MOST_STEPS_AT_ONCE: usize = 10_000;
@@ -351,29 +352,13 @@ impl World {
     }
 
     fn tell(&mut self, id: NodeId, event: &Event) {
-        let line = match event {
-            Event::Role { role, term, leader } => {
-                let of = leader.filter(|leader| *leader != id).map(|leader| format!(" of {leader}"));
-                let line = format!("{id} {role:?} {term}{}", of.unwrap_or_default());
-                return self.notation.line(Topic::Roles, self.elapsed, line);
-            }
+        let line = format!("{id} {}", notation::event(id, event));
+        match event {
             // The message that brought it was printed.
-            Event::Refused { .. } if self.notation.shows(Topic::Votes) => return,
-            Event::Refused { by, reason } => {
-                let line = format!("{id} refused by {by}: {}", refusal(*reason));
-                return self.notation.line(Topic::Roles, self.elapsed, line);
-            }
-            Event::Truncated { from } => format!("{id} truncates from {from}"),
-            Event::TailLost { peer, matched, last } => {
-                format!("{id} finds that {peer} lost its tail: it had {matched}, it has {last}")
-            }
-            Event::Abdicated { successor: Some(successor), why } => format!("{id} abdicates to {successor} ({why:?})"),
-            Event::Abdicated { successor: None, why } => format!("{id} abdicates ({why:?})"),
-            Event::Removed => format!("{id} was removed"),
-            Event::Stopped(fatal) => format!("{id} stopped: {fatal}"),
-            other => format!("{id} {other:?}"),
-        };
-        self.notation.always(self.elapsed, line);
+            Event::Refused { .. } if self.notation.shows(Topic::Votes) => {}
+            Event::Role { .. } | Event::Refused { .. } => self.notation.line(Topic::Roles, self.elapsed, line),
+            _ => self.notation.always(self.elapsed, line),
+        }
     }
 }
 

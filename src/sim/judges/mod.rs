@@ -11,6 +11,7 @@ mod votes;
 
 use std::fmt;
 
+use super::world::BEGINNING;
 use crate::time::Instant;
 use crate::types::NodeId;
 
@@ -35,7 +36,8 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: at {:?}", self.judge, self.at)?;
+        let since = self.at.since(Instant::ZERO + BEGINNING);
+        write!(f, "{}: after {:.1} ms", self.judge, since.as_secs_f64() * 1e3)?;
         if let Some(node) = self.node {
             write!(f, " on {node}")?;
         }

@@ -1,10 +1,11 @@
 //! What happens between the nodes.
 
 use tenure::message::Message;
+use tenure::sim::notation::KINDS;
 use tenure::types::NodeId;
 
 use crate::table::command::node;
-use crate::table::network::{KINDS, Link};
+use crate::table::network::Link;
 use crate::table::words::Words;
 use crate::table::world::World;
 
