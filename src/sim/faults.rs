@@ -258,7 +258,7 @@ impl<M: StateMachine> World<M> {
 
     /// The network is like this from now on.
     pub fn set_weather(&mut self, weather: Weather) {
-        self.network.weather = weather;
+        self.network.settle(weather);
     }
 
     /// What the network is like.

@@ -43,6 +43,7 @@ mod registers;
 mod run;
 mod shrink;
 mod story;
+mod strike;
 mod subject;
 mod swarm;
 mod tally;

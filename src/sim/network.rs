@@ -97,7 +97,11 @@ pub(super) struct Arrival {
 }
 
 pub(super) struct Network {
+    /// What it is like now.
     pub(super) weather: Weather,
+    /// What it is like without squalls, and how many are on.
+    usual: Weather,
+    squalls: u32,
     size: usize,
     /// By how many faults each directed link is cut.
     cuts: Vec<u32>,
@@ -109,7 +113,34 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn new(size: usize, weather: Weather, seed: u64) -> Self {
         let links = (size + 1) * (size + 1);
-        Self { weather, size, cuts: vec![0; links], last: vec![Instant::ZERO; links], dice: Dice::new(seed, "network") }
+        let usual = weather.clone();
+        Self {
+            weather,
+            usual,
+            squalls: 0,
+            size,
+            cuts: vec![0; links],
+            last: vec![Instant::ZERO; links],
+            dice: Dice::new(seed, "network"),
+        }
+    }
+
+    /// From now on it is like this, squalls or not.
+    pub(super) fn settle(&mut self, weather: Weather) {
+        (self.usual, self.weather, self.squalls) = (weather.clone(), weather, 0);
+    }
+
+    /// The newest squall counts, until all have ended.
+    pub(super) fn begin_squall(&mut self, weather: Weather) {
+        self.squalls += 1;
+        self.weather = weather;
+    }
+
+    pub(super) fn end_squall(&mut self) {
+        self.squalls = self.squalls.saturating_sub(1);
+        if self.squalls == 0 {
+            self.weather = self.usual.clone();
+        }
     }
 
     pub(super) fn cut(&mut self, link: Link) {

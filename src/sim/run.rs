@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::client::Clients;
 use super::judges::{Violation, broken, require};
 use super::linearizability::{self, CheckError};
-use super::network::written;
-use super::plan::{Fault, Plan, Strike, Target};
+use super::plan::Plan;
+use super::strike::Remedy;
 use super::subject::Subject;
 use super::tally::Tally;
 use super::trace::Trace;
@@ -79,18 +79,17 @@ struct Run<'a, S: Subject> {
     world: World<S::Machine>,
     clients: Clients<S>,
     begun: Instant,
-    /// To whom a fault happened, if that was decided when it did.
-    struck: Vec<Option<u64>>,
-    /// How many squalls are on.
-    squalls: u32,
+    /// What ends the faults that are on, by their numbers.
+    remedies: BTreeMap<usize, Remedy>,
+    /// Everything was healed: no fault begins any more.
     calm: bool,
 }
 
 impl<'a, S: Subject> Run<'a, S> {
     fn new(plan: &'a Plan, subject: &'a S, world: World<S::Machine>) -> Self {
         let clients = Clients::new(plan.clients.clone(), plan.seed, plan.nodes);
-        let (begun, struck) = (world.now(), vec![None; plan.faults.len()]);
-        Self { plan, subject, world, clients, begun, struck, squalls: 0, calm: false }
+        let begun = world.now();
+        Self { plan, subject, world, clients, begun, remedies: BTreeMap::new(), calm: false }
     }
 
     fn carry_out(mut self) -> Report {
@@ -139,9 +138,9 @@ impl<'a, S: Subject> Run<'a, S> {
         self.world.step();
         for token in self.world.take_alarms() {
             if token & BEGINS != 0 {
-                self.strike((token & !BEGINS) as usize);
+                self.begin_fault((token & !BEGINS) as usize);
             } else if token & ENDS != 0 {
-                self.relieve((token & !ENDS) as usize);
+                self.end_fault((token & !ENDS) as usize);
             } else {
                 self.clients.alarm(self.subject, token, &mut self.world);
             }
@@ -160,123 +159,20 @@ impl<'a, S: Subject> Run<'a, S> {
 
     // ---- faults ----------------------------------------------------------------------------------------------------
 
-    fn who(&self, target: Target) -> u64 {
-        match target {
-            Target::Node(id) => id,
-            Target::Leader(otherwise) => self.world.leader().unwrap_or(otherwise),
-        }
-    }
-
-    fn strike(&mut self, number: usize) {
-        let Some(Fault { strike, lasting, .. }) = self.plan.faults.get(number).filter(|_| !self.calm) else { return };
-        let lasting = *lasting;
+    fn begin_fault(&mut self, number: usize) {
+        let Some(fault) = self.plan.faults.get(number).filter(|_| !self.calm) else { return };
         let before = self.world.trace.moments.len();
-        let world = &mut self.world;
-        let mut ends = true;
-        match strike {
-            Strike::Crash { node, power_lost } => {
-                let id = self.who(*node);
-                self.world.crash_for(id, *power_lost, lasting);
-                ends = false;
-            }
-            Strike::CrashAll { power_lost } => {
-                for id in world.ids() {
-                    // Not all are back at the same time.
-                    let longer = Duration::from_micros(world.dice.number(0, 100_000));
-                    world.crash_for(id, *power_lost, lasting + longer);
-                }
-                ends = false;
-            }
-            Strike::Pause { node, asleep } => {
-                let id = self.who(*node);
-                self.world.pause_for(id, lasting, *asleep);
-                ends = false;
-            }
-            Strike::Cut { links } => {
-                world.tally.one_ways += u64::from(links.len() == 1);
-                world.tally.graphs += u64::from(links.len() > 1);
-                world.fault(None, || format!("cut {}", written(links)));
-                world.cut(links);
-            }
-            Strike::CutLeader { from, outgoing, incoming } => {
-                let leader = world.leader().unwrap_or(1);
-                world.tally.splits += 1;
-                let links = links_of_leader(leader, &world.ids(), (*from, *outgoing, *incoming));
-                world.fault(Some(leader), || format!("cut {}", written(&links)));
-                world.cut(&links);
-                self.struck[number] = Some(leader);
-            }
-            Strike::Squall { weather } => {
-                self.squalls += 1;
-                world.tally.squalls += 1;
-                world.fault(None, || format!("squall: {weather}"));
-                world.set_weather(weather.clone());
-            }
-            Strike::SlowDisk { node, by } => {
-                let id = self.struck_down(number, *node);
-                self.world.slow_disk(id, *by);
-            }
-            Strike::HangDisk { node } => {
-                let id = self.struck_down(number, *node);
-                self.world.hang_disk(id);
-            }
-            Strike::FailDisk { node, skip, takes_effect } => {
-                let id = self.struck_down(number, *node);
-                self.world.fail_disk(id, *skip, *takes_effect);
-            }
-            Strike::ClockRate { node, rate_ppm } => {
-                world.set_clock_rate(*node, *rate_ppm);
-                ends = false;
-            }
-            Strike::ClockJump { node } => {
-                let id = self.who(*node);
-                self.world.jump_clock(id);
-                ends = false;
-            }
-            Strike::BlockMachine { node } => {
-                let id = self.struck_down(number, *node);
-                self.world.block_machine(id);
-            }
-            Strike::Transfer { node, to } => {
-                let id = self.who(*node);
-                self.world.transfer(id, *to);
-                ends = false;
-            }
-        }
-        if ends {
-            let until = self.world.now() + lasting;
+        if let Some(remedy) = self.world.strike(fault) {
+            self.remedies.insert(number, remedy);
+            let until = self.world.now() + fault.lasting;
             self.world.trace.lasts(before, until);
-            self.world.set_alarm(lasting, ENDS | number as u64);
+            self.world.set_alarm(fault.lasting, ENDS | number as u64);
         }
     }
 
-    fn struck_down(&mut self, number: usize, target: Target) -> u64 {
-        let id = self.who(target);
-        self.struck[number] = Some(id);
-        id
-    }
-
-    fn relieve(&mut self, number: usize) {
-        let Some(Fault { strike, .. }) = self.plan.faults.get(number).filter(|_| !self.calm) else { return };
-        let world = &mut self.world;
-        let id = self.struck[number].unwrap_or(1);
-        match strike {
-            Strike::Cut { links } => world.mend(links),
-            Strike::CutLeader { from, outgoing, incoming } => {
-                let links = links_of_leader(id, &world.ids(), (*from, *outgoing, *incoming));
-                world.mend(&links);
-            }
-            Strike::Squall { .. } => {
-                self.squalls -= 1;
-                if self.squalls == 0 {
-                    world.set_weather(self.plan.weather.clone());
-                }
-            }
-            Strike::SlowDisk { .. } => world.slow_disk(id, Duration::ZERO),
-            Strike::HangDisk { .. } => world.unhang_disk(id),
-            Strike::FailDisk { .. } => world.replace_process(id),
-            Strike::BlockMachine { .. } => world.unblock_machine(id),
-            _ => {}
+    fn end_fault(&mut self, number: usize) {
+        if let Some(remedy) = self.remedies.remove(&number).filter(|_| !self.calm) {
+            self.world.relieve(remedy);
         }
     }
 
@@ -360,12 +256,6 @@ impl<'a, S: Subject> Run<'a, S> {
             format!("{sent} messages within 2 E, nobody asked anything")
         });
     }
-}
-
-fn links_of_leader(leader: u64, ids: &[u64], (from, outgoing, incoming): (u64, bool, bool)) -> Vec<(u64, u64)> {
-    let others = ids.iter().filter(|id| **id != leader && from >> **id & 1 == 1);
-    let out = others.clone().filter(|_| outgoing).map(|id| (leader, *id));
-    out.chain(others.filter(|_| incoming).map(|id| (*id, leader))).collect()
 }
 
 /// No client could tell the cluster from one machine that never fails.
