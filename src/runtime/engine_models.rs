@@ -1,6 +1,8 @@
 //! All threads of a node, over a log in memory, under random schedules. A ticket that is never answered, or a thread that
 //! does not end, shows as a deadlock.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use super::tests::{Counting, GROUP, Memory, settings, start, three};
 use super::*;
 use crate::runtime::clock::TimeSource;

@@ -1,5 +1,7 @@
 //! The queue under every schedule. A wake-up that is lost shows as a deadlock.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use super::*;
 use crate::sync::Arc;
 use crate::sync::model::{explore, explore_bounded, spawn};

@@ -1,6 +1,8 @@
 //! Entering the shard under every schedule. The shard has no group, so it answers a proposal at once, and an input that
 //! was left behind is a proposal without an answer.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use super::*;
 use crate::runtime::clock::TimeSource;
 use crate::runtime::inbox::InboxLimits;

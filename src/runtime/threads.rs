@@ -117,7 +117,11 @@ mod tests {
             std::thread::sleep(Duration::from_millis(100));
             ending.store(true, Ordering::Relaxed);
         };
-        threads.spawn("first".to_owned(), move || starting.spawn("late".to_owned(), late).unwrap()).unwrap();
+        let first = move || {
+            std::thread::sleep(Duration::from_millis(50));
+            starting.spawn("late".to_owned(), late).unwrap();
+        };
+        threads.spawn("first".to_owned(), first).unwrap();
         assert!(threads.join(Duration::from_secs(10)).is_empty());
         assert!(over.load(Ordering::Relaxed));
     }

@@ -1,5 +1,7 @@
 //! A model checker's locks in the shape of `parking_lot`'s, and how to have a scenario checked.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 pub(crate) mod channel;
 
 use std::ops::{Deref, DerefMut};

@@ -153,13 +153,19 @@ mod tests {
         let tests = ["o01_start"];
         one("| o01 | `o01_start` | |", &tests, "p16 of rules.md has no line");
         one("| o01 | `o01_start` | |\n| p16 | `gone` | |", &tests, "`gone`, which does not exist");
-        one("| o01 | `o01_start` | |\n| p16 | | open: a |\n| b01 | `gone` |\n| b02 | never |", &tests, "`gone`, which");
         one("| o01 | `o01_start` | |\n| p16 | | |", &tests, "neither a test nor");
         one("| o01 | `o01_start` | |\n| p16 | | open: |", &tests, "without a reason");
         one("| o01 | | open: later |\n| p16 | | open: later |", &tests, "these bear its name");
         one("| o01 | | open: later |\n| p16 | | open: later |", &["b20_o01_start"], "these bear its name");
         one("| o01 | `o01_start` | |\n| p16 | | open: a |\n| l99 | | open: b |", &tests, "no paragraph");
         one("| o01 | `o01_start` | |\n| p16 | | open: a |\n| p16 | | open: a |", &tests, "two lines");
+    }
+
+    #[test]
+    fn a_table_of_bugs_names_tests_that_exist_or_gives_reasons_in_words() {
+        let table = Source::planted("known-bugs.md", "| b01 | `gone` |\n| b02 | never |\n| b03 | `b03_here` |");
+        let found = without_a_body(&table, &["b03_here".to_owned()].into());
+        assert!(found.len() == 1 && found[0].contains("`gone`, which"), "{found:?}");
     }
 
     #[test]
