@@ -62,6 +62,8 @@ impl StateMachine for Counting {
                 b"panic" => panic!("on purpose"),
                 b"fail" => return Err(ApplyError("on purpose".to_owned())),
                 b"block" => _ = self.gate.recv(),
+                // Takes one to show that it is here.
+                b"hold" => _ = self.gate.recv().and_then(|()| self.gate.recv()),
                 b"short" => return Ok(Vec::new()),
                 _ => {}
             }
@@ -412,13 +414,17 @@ fn what_callbacks_propose_travels_together() {
 #[test]
 fn l01_shutdown_answers_everybody_and_is_bounded() {
     let alone = alone();
-    let blocked = alone.group.propose("block");
+    let blocked = alone.group.propose("hold");
     let read = loop {
         let status = alone.group.status().unwrap();
         if status.core.commit == status.core.last.index {
             break alone.group.read(Consistency::Linearizable);
         }
     };
+    alone.gate.send(()).unwrap();
+    while !alone.gate.is_empty() {
+        std::thread::yield_now();
+    }
     let stuck = alone.engine.shutdown(Duration::from_millis(100)).unwrap_err();
     assert_eq!(stuck.threads, ["tenure-apply-g1"]);
     let late = alone.group.propose("x").wait_long().unwrap_err();

@@ -526,7 +526,8 @@ impl<M: StateMachine> World<M> {
             let Some(life) = &mut self.node_mut(id).life else { return };
             life.shard.flush(&mut || local, &mut wanted);
             self.carry_out(id, wanted);
-            if !self.apply_backlog(id) {
+            // A broken promise may be one that this never ends.
+            if !self.apply_backlog(id) || self.violation.is_some() {
                 break;
             }
         }
