@@ -515,7 +515,11 @@ impl<M: StateMachine> World<M> {
     /// Carries out everything that follows from what was handed in, and from that again.
     pub(super) fn settle(&mut self, id: u64) {
         let now = self.now;
-        loop {
+        for round in 0.. {
+            if round > STANDSTILL {
+                let what = format!("{STANDSTILL} flushes in a row");
+                return self.judge(super::judges::broken("nobody spins", id, what));
+            }
             let node = self.node_mut(id);
             let local = node.clock.at(now);
             let Some(life) = &mut node.life else { return };
