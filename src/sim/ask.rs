@@ -112,7 +112,7 @@ impl<M: StateMachine> World<M> {
                 };
                 if let Ok(index) = answer {
                     self.count_read(consistency);
-                    if self.clocks_within_bound || self.judge_wild_clocks || consistency == Consistency::Linearizable {
+                    if self.judges_leases() || consistency == Consistency::Linearizable {
                         let verdict = self.leases.read(id, self.now, consistency, floor, *index);
                         self.judge(verdict);
                     }

@@ -117,9 +117,14 @@ impl<M: StateMachine> World<M> {
         (node.clock.at(self.now) < lease.until).then_some(lease)
     }
 
+    /// Leases promise something: all clocks have stayed within the bound, or it is to be shown that the judge notices.
+    pub(super) fn judges_leases(&self) -> bool {
+        self.clocks_within_bound || self.judge_wild_clocks
+    }
+
     /// Leases begin and are renewed in events only; in between they can but end.
     pub(super) fn judge_leases(&mut self) {
-        if !self.clocks_within_bound && !self.judge_wild_clocks {
+        if !self.judges_leases() {
             return;
         }
         let usable: Vec<_> = self.ids().into_iter().filter_map(|id| Some((id, self.usable_lease(id)?))).collect();

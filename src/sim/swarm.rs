@@ -51,7 +51,7 @@ fn limits(dice: &mut Dice) -> Limits {
     let mut limits = Limits::default();
     if dice.chance(3 * TENTH) {
         limits.window_entries = dice.number(1, 8) as usize;
-        limits.append_entries = dice.number(1, 8) as usize;
+        limits.append_entries = dice.number(1, 3) as usize;
     }
     if dice.chance(3 * TENTH) {
         limits.cache_bytes = dice.number(0, 4000) as usize;
@@ -142,6 +142,7 @@ enum Kind {
     Graph,
     CutLeader,
     Siege,
+    Churn,
     Squall,
     SlowDisk,
     HangDisk,
@@ -152,7 +153,7 @@ enum Kind {
     Transfer,
 }
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::Crash,
     Kind::CrashAll,
     Kind::RestartLoop,
@@ -162,6 +163,7 @@ const KINDS: [Kind; 17] = [
     Kind::Graph,
     Kind::CutLeader,
     Kind::Siege,
+    Kind::Churn,
     Kind::Squall,
     Kind::SlowDisk,
     Kind::HangDisk,
@@ -234,6 +236,7 @@ impl Habits {
             }
             Kind::CutLeader => self.cut_leader(dice),
             Kind::Siege => return self.siege(dice, at, faults),
+            Kind::Churn => return self.churn(dice, at, faults),
             Kind::Squall => Strike::Squall { weather: self.squall(dice) },
             Kind::SlowDisk => Strike::SlowDisk { node, by: dice.duration(Span(Duration::ZERO, self.e * 2)) },
             Kind::HangDisk => {
@@ -292,6 +295,21 @@ impl Habits {
             faults.push(Fault { at: then + dice.duration(Span(Duration::ZERO, self.e / 2)), strike, lasting });
         }
         faults.push(Fault { at: then, strike: self.cut_leader(dice), lasting: self.e * 2 });
+    }
+
+    /// Leaders that reach a part of the others only and die soon, one after the other: entries of many terms are left on
+    /// few nodes each (dissertation figure 3.7).
+    fn churn(&self, dice: &mut Dice, mut at: Duration, faults: &mut Vec<Fault>) {
+        for _ in 0..dice.number(4, 16) {
+            let from = dice.number(1, (1 << self.nodes) - 1) << 1;
+            let strike = Strike::CutLeader { from, outgoing: true, incoming: dice.chance(3 * TENTH) };
+            faults.push(Fault { at, strike, lasting: dice.duration(Span(self.e / 4, self.e * 2)) });
+            let node = Target::Leader(self.id(dice));
+            let strike = Strike::Crash { node, power_lost: dice.chance(5 * TENTH) };
+            let dies = at + dice.duration(Span(Duration::ZERO, self.e));
+            faults.push(Fault { at: dies, strike, lasting: dice.duration(Span(self.e / 4, self.e * 4)) });
+            at = dies + dice.duration(Span(self.e / 2, self.e * 5 / 2));
+        }
     }
 
     fn squall(&self, dice: &mut Dice) -> Weather {
