@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use any_message::AnyMessage;
 use bytes::Bytes;
-use quickcheck::{Arbitrary, Gen, QuickCheck};
+use quickcheck::QuickCheck;
 use tenure::config::{Limits, Priority};
 use tenure::log::{Entry, EntryKind, LogSlice};
 use tenure::message::{
