@@ -94,7 +94,7 @@ impl Subject {
         let run = run(seed, 10 + seed * 11 % 60, None);
         let fs = run.fs.copy();
         let (mut wal, _, model) = reopen(&fs, Path::new(DIR)).unwrap();
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             wal.floor().unwrap();
         }
         drop(wal);
