@@ -1,8 +1,8 @@
 //! The power goes at every sync of many workloads, at every call that fails, and within the recovery after it.
 //!
-//! A sweep goes through seeded workloads until it has judged as many states of the disk as it was asked for: some
-//! thousands by default; `TENURE_CRASHES=1000000` and `TENURE_FLIPS=1000000` ask for more, `TENURE_FIRST_SEED` for others. It prints
-//! what it has seen.
+//! A sweep goes through seeded workloads until it has judged as many states of the disk as it was asked for: few
+//! by default; `TENURE_CRASHES=1000000` and `TENURE_FLIPS=1000000` ask for more, `TENURE_FIRST_SEED` for others. It
+//! prints what it has seen.
 //!
 //! At each sync the unsynced sectors and names may survive in any subset. If there are few, all of them are tried, with
 //! every version of each; of up to ten, every subset, each survivor in a version drawn at random, garbage included; of

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use tenure_fuzz::{Step, Trio};
 
 /// Longer stories take longer than they are worth.
-const MOST: usize = 400;
+const MOST: usize = 200;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((setup, steps)) = bytes.split_first() else { return };

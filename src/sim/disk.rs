@@ -2,7 +2,7 @@
 //!
 //! What is written but not synced is pending, sector by sector (512 B), and so are the entries of directories. A crash
 //! asks for the fate of each pending thing alone: any subset may survive, in any order. A sector is written whole or
-//! not at all, unless nothing was ever synced where it changes: there it may also hold garbage.
+//! not at all, unless nothing but zeros was ever synced in it: then it may also hold garbage.
 //!
 //! Every call is counted; one of them can be made to fail, before or after it took effect.
 
@@ -40,6 +40,10 @@ struct Inode {
     durable: Arc<Vec<u8>>,
     /// Every version of a sector since the last sync.
     pending: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// Sectors that were reached by a write of more than zeros, since the last sync and before it. Content would not tell:
+    /// data may be zeros, too.
+    touched: BTreeSet<usize>,
+    used: BTreeSet<usize>,
 }
 
 #[derive(Clone)]
@@ -87,7 +91,7 @@ impl SimFs {
         self.disk().fault = Some(fault);
     }
 
-    /// Whether a call is still to fail.
+    /// Whether a call is still to fail, or has failed.
     #[must_use]
     pub fn has_fault(&self) -> bool {
         self.disk().fault.is_some()
@@ -142,7 +146,8 @@ impl SimFs {
         let mut disk = self.disk();
         let inode = disk.names[path];
         let content = Arc::new(content);
-        disk.inodes[inode] = Inode { durable: content.clone(), content, pending: BTreeMap::new() };
+        let used = (0..content.len().div_ceil(SECTOR)).collect();
+        disk.inodes[inode] = Inode { durable: content.clone(), content, used, ..Inode::default() };
     }
 
     /// Changes a file's content, durably.
@@ -237,6 +242,9 @@ impl Inode {
             let start = sector * SECTOR;
             let version = content[start..content.len().min(start + SECTOR)].to_vec();
             self.pending.entry(sector).or_default().push(version);
+            if bytes.iter().any(|byte| *byte != 0) {
+                self.touched.insert(sector);
+            }
         }
     }
 
@@ -247,6 +255,7 @@ impl Inode {
                 self.keep(sector, &newest);
             }
         }
+        self.touched.clear();
     }
 
     fn keep(&mut self, sector: usize, bytes: &[u8]) {
@@ -257,6 +266,9 @@ impl Inode {
             durable.resize(end, 0);
         }
         durable[start..end].copy_from_slice(bytes);
+        if self.touched.contains(&sector) {
+            self.used.insert(sector);
+        }
     }
 
     fn crash(&mut self, fate: &mut impl FnMut(usize) -> usize) {
@@ -264,28 +276,19 @@ impl Inode {
         for (sector, versions) in pending {
             let start = sector * SECTOR;
             let synced = self.durable.get(start..self.durable.len().min(start + SECTOR)).unwrap_or_default();
-            let garbage = garbled(synced, &versions);
-            let survivor = match fate(1 + versions.len() + usize::from(garbage.is_some())) {
+            // What is written once more as it was stays as it was.
+            let anew = versions.iter().any(|version| version != synced);
+            let can_be_garbled = anew && !self.used.contains(&sector);
+            let survivor = match fate(1 + versions.len() + usize::from(can_be_garbled)) {
                 0 => continue,
                 way if way <= versions.len() => versions[way - 1].clone(),
-                _ => garbage.unwrap_or_default(),
+                _ => versions[0].iter().map(|byte| byte.wrapping_mul(31) ^ 0xa5).collect(),
             };
             self.keep(sector, &survivor);
         }
+        self.touched.clear();
         self.content.clone_from(&self.durable);
     }
-}
-
-/// A sector of which only noise was written, where nothing had been written before; `None` if something had. What is
-/// written once more as it was stays as it was.
-fn garbled(synced: &[u8], versions: &[Vec<u8>]) -> Option<Vec<u8>> {
-    let before = |at: usize| synced.get(at).copied().unwrap_or(0);
-    let version = versions.iter().find(|version| *version != synced)?;
-    let changed = |at: &usize| version[*at] != before(*at);
-    let (first, last) = ((0..version.len()).find(changed)?, (0..version.len()).rfind(changed)?);
-    let noise = |at: usize| if (first..=last).contains(&at) { version[at].wrapping_mul(31) ^ 0xa5 } else { before(at) };
-    let untouched = (first..=last).all(|at| before(at) == 0);
-    untouched.then(|| (0..version.len()).map(noise).collect())
 }
 
 impl Fs for SimFs {
@@ -426,5 +429,19 @@ mod tests {
         assert_eq!(ways, 3, "lost, written, or garbage");
         assert!(garbled != [0; SECTOR] && garbled != [7; SECTOR]);
         assert_eq!(most(&[0; SECTOR]), (2, vec![0; SECTOR]), "written as it was, it stays as it was");
+
+        // Data whose end, in a second sector, happens to be zeros; then more behind it.
+        let mut data = vec![7; SECTOR];
+        data.extend([0; 8]);
+        let fs = written_over_zeros(&data);
+        let file = fs.open(Path::new("/d/f")).unwrap();
+        file.sync_data().unwrap();
+        file.pwrite(&[9; 8], SECTOR as u64 + 8).unwrap();
+        let disk = fs.crash(|ways| ways - 1);
+        assert_eq!(
+            disk.content(Path::new("/d/f"))[SECTOR..],
+            [[0; 8], [9; 8]].concat(),
+            "synced data is never garbled"
+        );
     }
 }

@@ -30,7 +30,7 @@ pub enum Step {
     Restart(u8),
     /// Everything from or to the node is lost, until the same is said again.
     Cut(u8),
-    /// So many steps in which nothing goes wrong.
+    /// So many steps in which nothing goes wrong, up to 63.
     GoOn(u8),
 }
 

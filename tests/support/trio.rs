@@ -152,7 +152,7 @@ impl Trio {
                     self.network.retain(|message| message.from != alone && message.to != alone);
                 }
             }
-            Step::GoOn(count) => (0..count).for_each(|_| self.go_on()),
+            Step::GoOn(count) => (0..count % 64).for_each(|_| self.go_on()),
         }
         self.judge_all();
     }
