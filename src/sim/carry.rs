@@ -68,7 +68,11 @@ impl<M: StateMachine> World<M> {
             Event::Role { role, term, leader } => {
                 self.trace.record(self.now, || Scene::Role { node, role, term, leader });
                 match self.votes.role(id, role, term) {
-                    Ok(elected) => self.tally.leaders += u64::from(elected),
+                    Ok(true) => {
+                        self.tally.leaders += 1;
+                        self.spring_ambush(id);
+                    }
+                    Ok(false) => {}
                     Err(violation) => self.judge(Err(violation)),
                 }
                 let verdict = self.logs.role(id, (role == RoleKind::Leader).then_some(term));

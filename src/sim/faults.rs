@@ -13,6 +13,14 @@ use crate::state_machine::StateMachine;
 use crate::time::Duration;
 use crate::types::NodeId;
 
+/// What waits for the next leader.
+#[derive(Clone, Copy)]
+pub(super) struct Ambush {
+    after: Duration,
+    pub(super) power_lost: bool,
+    pub(super) down: Duration,
+}
+
 impl<M: StateMachine> World<M> {
     pub(super) fn fault(&mut self, node: Option<u64>, text: impl FnOnce() -> String) {
         self.trace.record(self.now, || Scene::Fault { node: node.map(NodeId), text: text(), until: None });
@@ -48,6 +56,20 @@ impl<M: StateMachine> World<M> {
     pub fn crash_for(&mut self, id: u64, power_lost: bool, down: Duration) {
         self.crash(id, power_lost);
         self.schedule(down, Happening::Restart { node: id });
+    }
+
+    /// The next leader to be elected dies `after` its election, and is back after `down`.
+    pub fn lay_ambush(&mut self, after: Duration, power_lost: bool, down: Duration) {
+        self.ambushes.push_back(Ambush { after, power_lost, down });
+    }
+
+    /// A node was elected.
+    pub(super) fn spring_ambush(&mut self, id: u64) {
+        if let Some(ambush) = self.ambushes.pop_front() {
+            self.tally.ambushes += 1;
+            let incarnation = self.node(id).incarnation;
+            self.schedule(ambush.after, Happening::Die { node: id, incarnation, ambush });
+        }
     }
 
     /// Starts a node's process, unless it is up.
@@ -282,6 +304,7 @@ impl<M: StateMachine> World<M> {
     /// they are.
     pub fn heal(&mut self) {
         self.trace.record(self.now, || Scene::Healed);
+        self.ambushes.clear();
         self.mend_all();
         self.set_weather(Weather::fair());
         (self.sync, self.apply) =

@@ -90,6 +90,13 @@ pub enum Strike {
         /// As above.
         power_lost: bool,
     },
+    /// The next leader to be elected dies soon after, and is back when the time is over.
+    Ambush {
+        /// So soon.
+        after: Duration,
+        /// As above.
+        power_lost: bool,
+    },
     /// A process is stopped.
     Pause {
         /// Whose.

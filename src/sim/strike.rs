@@ -23,6 +23,7 @@ impl<M: StateMachine> World<M> {
         match &fault.strike {
             Strike::Crash { node, power_lost } => self.crash_for(self.who(*node), *power_lost, lasting),
             Strike::CrashAll { power_lost } => self.crash_all_for(*power_lost, lasting),
+            Strike::Ambush { after, power_lost } => self.lay_ambush(*after, *power_lost, lasting),
             Strike::Pause { node, asleep } => self.pause_for(self.who(*node), lasting, *asleep),
             Strike::ClockRate { node, rate_ppm } => self.set_clock_rate(*node, *rate_ppm),
             Strike::ClockJump { node } => self.jump_clock(self.who(*node)),

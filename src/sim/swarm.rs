@@ -297,18 +297,26 @@ impl Habits {
         faults.push(Fault { at: then, strike: self.cut_leader(dice), lasting: self.e * 2 });
     }
 
-    /// Leaders that reach a part of the others only and die soon, one after the other: entries of many terms are left on
-    /// few nodes each (dissertation figure 3.7).
+    /// Leaders that die soon, one after the other, some of which reach a part of the others only: entries of many terms
+    /// are left on few nodes each (dissertation figure 3.7).
     fn churn(&self, dice: &mut Dice, mut at: Duration, faults: &mut Vec<Fault>) {
-        for _ in 0..dice.number(4, 16) {
-            let from = dice.number(1, (1 << self.nodes) - 1) << 1;
-            let strike = Strike::CutLeader { from, outgoing: true, incoming: dice.chance(3 * TENTH) };
-            faults.push(Fault { at, strike, lasting: dice.duration(Span(self.e / 4, self.e * 2)) });
-            let node = Target::Leader(self.id(dice));
-            let strike = Strike::Crash { node, power_lost: dice.chance(5 * TENTH) };
-            let dies = at + dice.duration(Span(Duration::ZERO, self.e));
-            faults.push(Fault { at: dies, strike, lasting: dice.duration(Span(self.e / 4, self.e * 4)) });
-            at = dies + dice.duration(Span(self.e / 2, self.e * 5 / 2));
+        for _ in 0..dice.number(4, 24) {
+            let longest = *dice.pick(&[1, 10, 100]).unwrap_or(&10);
+            let after = dice.duration(Span(Duration::ZERO, self.e * longest / 400));
+            let strike = Strike::Ambush { after, power_lost: dice.chance(5 * TENTH) };
+            faults.push(Fault { at, strike, lasting: dice.duration(Span(self.e / 10, self.e * 5)) });
+            if dice.chance(4 * TENTH) {
+                let from = dice.number(1, (1 << self.nodes) - 1) << 1;
+                let strike = Strike::CutLeader { from, outgoing: true, incoming: dice.chance(3 * TENTH) };
+                faults.push(Fault { at, strike, lasting: dice.duration(Span(self.e / 4, self.e * 2)) });
+            }
+            if dice.chance(5 * TENTH) {
+                // Or there is no election.
+                let strike = Strike::Crash { node: Target::Leader(self.id(dice)), power_lost: dice.chance(5 * TENTH) };
+                let lasting = dice.duration(Span(self.e / 2, self.e * 4));
+                faults.push(Fault { at: at + dice.duration(Span(Duration::ZERO, self.e)), strike, lasting });
+            }
+            at += dice.duration(Span(self.e / 4, self.e * 2));
         }
     }
 

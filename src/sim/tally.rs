@@ -60,6 +60,8 @@ tally! {
     crashes_in_a_sync,
     /// Processes killed again within an election timeout of their start.
     crashes_in_a_row,
+    /// Leaders killed soon after their election.
+    ambushes,
     /// Processes stopped for a while.
     pauses,
     /// Of these, with the whole machine asleep.

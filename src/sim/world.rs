@@ -4,7 +4,7 @@
 //! judges look at each.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::mem;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::clock::NodeClock;
 use super::dice::{Dice, Span};
 use super::disk::SimFs;
+use super::faults::Ambush;
 use super::judges::{Fates, Leases, Logs, Verdict, Violation, Votes};
 use super::mailbox::{Mailbox, Told};
 use super::network::{Network, Weather};
@@ -85,6 +86,7 @@ pub(super) enum Happening {
     Loaded { node: u64, incarnation: u64, load: Load },
     Resume { node: u64, incarnation: u64, asleep: bool },
     Restart { node: u64 },
+    Die { node: u64, incarnation: u64, ambush: Ambush },
     Alarm(u64),
 }
 
@@ -145,6 +147,8 @@ pub struct World<M: StateMachine> {
     pub(super) judge_wild_clocks: bool,
     /// The others are not listened to: for showing that this one would notice by itself.
     pub(super) only: Option<&'static str>,
+    /// For the next leaders.
+    pub(super) ambushes: VecDeque<Ambush>,
     wanted: Wanted,
 }
 
@@ -201,6 +205,7 @@ impl<M: StateMachine> World<M> {
             clocks_within_bound: true,
             judge_wild_clocks: false,
             only: None,
+            ambushes: VecDeque::new(),
             wanted: Wanted::default(),
         };
         world.found(size)?;
@@ -414,6 +419,9 @@ impl<M: StateMachine> World<M> {
                 self.resume_from(node, asleep);
             }
             Happening::Restart { node } => self.restart(node),
+            Happening::Die { node, incarnation, ambush } if self.lives(node, incarnation) => {
+                self.crash_for(node, ambush.power_lost, ambush.down);
+            }
             Happening::Alarm(token) => self.alarms.push(token),
             _ => {}
         }
