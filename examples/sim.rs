@@ -47,7 +47,7 @@ struct Arguments {
     /// Runs each seed twice and compares.
     #[arg(long)]
     twice: bool,
-    /// Appends a line for each hundred seeds, so that a long run can be made in parts.
+    /// Appends a line with the counts when it ends, so that a long run can be made in parts.
     #[arg(long)]
     results: Option<PathBuf>,
 }

@@ -144,8 +144,8 @@ mod forgetful {
         type Outcome = Outcome;
         type Model = Register;
 
-        fn machine(&self, node: NodeId) -> Machine {
-            Machine { registers: self.0.machine(node), node }
+        fn machine(&self, node: NodeId, _left: Option<Machine>) -> Machine {
+            Machine { registers: self.0.machine(node, None), node }
         }
 
         fn operation(&self, dice: &mut Dice, serial: u64) -> Operation {
@@ -186,5 +186,7 @@ fn a_plan_that_cannot_be_run_says_why() {
     let violation = run(&plan, &plan.registers, false).violation.expect("it cannot be run");
     assert!(violation.judge == "a plan can be run" && violation.what.contains("append_entries"), "{violation}");
     plan.nodes = 0;
-    assert!(run(&plan, &Registers { keys: 1, reads_percent: 0, padding: 0 }, false).violation.is_some());
+    assert!(
+        run(&plan, &Registers { keys: 1, reads_percent: 0, padding: 0, durable: false }, false).violation.is_some()
+    );
 }

@@ -11,14 +11,14 @@ use tenure::sim::dice::{Dice, Span};
 use tenure::sim::{RegisterMachine, Registers, Setup, Subject, Weather, World};
 use tenure::types::NodeId;
 
-const REGISTERS: Registers = Registers { keys: 4, reads_percent: 0, padding: 0 };
+const REGISTERS: Registers = Registers { keys: 4, reads_percent: 0, padding: 0, durable: false };
 
 fn scale() -> u64 {
     std::env::var("TENURE_SCALE").ok().and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
 fn setup(seed: u64, nodes: u64) -> Setup<RegisterMachine> {
-    let mut setup = Setup::new(seed, nodes, |node: NodeId| REGISTERS.machine(node));
+    let mut setup = Setup::new(seed, nodes, |node: NodeId| REGISTERS.machine(node, None));
     setup.core.lease_reads = true;
     setup
 }

@@ -179,6 +179,8 @@ pub struct Pulse {
     pub term: Term,
     /// Whom it voted for in that term.
     pub vote: Option<NodeId>,
+    /// The leader it knows.
+    pub leader: Option<NodeId>,
     /// The last entry of its log.
     pub last: EntryId,
     /// The last index durable here.
@@ -407,7 +409,7 @@ impl Core {
     pub fn pulse(&self) -> Pulse {
         let (role, term, vote) = (self.role.kind(), self.hard_state.term, self.hard_state.vote);
         let (durable, commit, applied) = (self.disk.durable(), self.commit, self.apply.applied);
-        Pulse { role, term, vote, last: self.log.last(), durable, commit, applied }
+        Pulse { role, term, vote, leader: self.leader, last: self.log.last(), durable, commit, applied }
     }
 
     /// Its configuration, as given.

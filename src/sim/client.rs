@@ -1,7 +1,7 @@
 //! The clients of a run: each does one thing after the other, tries again where it certainly failed, and does not wait
 //! for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::dice::Dice;
 use super::linearizability::Call;
@@ -96,12 +96,26 @@ impl<S: Subject> Clients<S> {
 
     /// Every call that may have had an effect.
     pub(super) fn history(self) -> Vec<Call<S::Operation, S::Outcome>> {
-        let mut void = self.void.into_iter().collect::<std::collections::BTreeSet<_>>();
+        let mut void = self.void.into_iter().collect::<BTreeSet<_>>();
         // A read that nobody answered says nothing.
         let unanswered = self.clients.iter().filter_map(|client| client.under_way.as_ref());
         void.extend(unanswered.filter(|under_way| !under_way.tainted).filter_map(|under_way| under_way.call));
         let calls = self.history.into_iter().enumerate();
         calls.filter(|(place, _)| !void.contains(place)).map(|(_, call)| call).collect()
+    }
+
+    /// One more write, at the leader, whose outcome nobody waits for.
+    pub(super) fn write(&mut self, subject: &S, leader: u64, world: &mut World<S::Machine>) {
+        let mut dice = Dice::new(self.nonce, "last");
+        let found = (0..1000).find_map(|_| {
+            let operation = subject.operation(&mut dice, self.serial);
+            self.serial += 1;
+            Some((subject.command(&operation, u64::MAX - self.nonce)?, operation))
+        });
+        let Some((command, operation)) = found else { return };
+        self.nonce += 1;
+        self.history.push(Call { client: u64::MAX, operation, invoked: world.now, returned: None });
+        world.propose(leader, command);
     }
 
     pub(super) fn alarm(&mut self, subject: &S, token: u64, world: &mut World<S::Machine>) {

@@ -31,6 +31,7 @@ struct Disk {
     calls: u64,
     last_was_sync: bool,
     fault: Option<Fault>,
+    faults_fired: u64,
 }
 
 /// Copies of a disk share the bytes that neither of them changes.
@@ -91,10 +92,10 @@ impl SimFs {
         self.disk().fault = Some(fault);
     }
 
-    /// Whether a call is still to fail, or has failed.
+    /// How many calls have failed because they were to.
     #[must_use]
-    pub fn has_fault(&self) -> bool {
-        self.disk().fault.is_some()
+    pub fn faults_fired(&self) -> u64 {
+        self.disk().faults_fired
     }
 
     /// Nothing fails any more.
@@ -170,7 +171,7 @@ impl SimFs {
         let call = disk.calls;
         disk.calls += 1;
         disk.last_was_sync = false;
-        match disk.fault.filter(|fault| fault.call == call) {
+        match disk.fires(call) {
             None => effect(&mut disk),
             Some(fault) => {
                 if fault.takes_effect {
@@ -186,7 +187,7 @@ impl SimFs {
         let call = disk.calls;
         disk.calls += 1;
         disk.last_was_sync = true;
-        match disk.fault.filter(|fault| fault.call == call) {
+        match disk.fires(call) {
             Some(fault) => {
                 if !fault.takes_effect {
                     forget(&mut disk);
@@ -224,6 +225,13 @@ impl NameChange {
 }
 
 impl Disk {
+    /// The fault of this call, if it is the one that is to fail.
+    fn fires(&mut self, call: u64) -> Option<Fault> {
+        let fault = self.fault.take_if(|fault| fault.call == call);
+        self.faults_fired += u64::from(fault.is_some());
+        fault
+    }
+
     fn change_names(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.pending_names.push(change);
@@ -238,11 +246,12 @@ impl Inode {
             content.resize(end, 0);
         }
         content[offset..end].copy_from_slice(bytes);
+        let zeros = bytes.chunks(SECTOR).all(|chunk| *chunk == [0; SECTOR][..chunk.len()]);
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
             let start = sector * SECTOR;
             let version = content[start..content.len().min(start + SECTOR)].to_vec();
             self.pending.entry(sector).or_default().push(version);
-            if bytes.iter().any(|byte| *byte != 0) {
+            if !zeros {
                 self.touched.insert(sector);
             }
         }

@@ -42,10 +42,11 @@ impl<M: StateMachine> World<M> {
         let node = &mut self.nodes[id as usize - 1];
         node.incarnation += 1;
         // Whoever waits for it hears nothing from it, but knows that the connection is gone.
-        node.life = None;
+        node.left = node.life.take().map(|life| life.machine);
         if power_lost {
             let dice = &mut self.dice;
             node.disk = node.disk.crash(|ways| dice.number(0, ways as u64 - 1) as usize);
+            node.clock.shift(dice.duration(Span(Duration::ZERO, Duration::from_secs(1000))));
         }
         self.votes.died(id);
         self.trace.record(self.now, || Scene::Died { node: NodeId(id) });
@@ -74,11 +75,12 @@ impl<M: StateMachine> World<M> {
 
     /// Starts a node's process, unless it is up.
     pub fn restart(&mut self, id: u64) {
+        let fired = self.node(id).disk.faults_fired();
         if self.node(id).life.is_none()
             && let Err(error) = self.start(id, false)
         {
             // Only what was asked for may keep it from starting: a disk that fails then is tried again later.
-            let failing = self.node(id).disk.has_fault();
+            let failing = self.node(id).disk.faults_fired() > fired;
             self.tally.disk_errors += u64::from(failing);
             if failing {
                 self.schedule(self.core.timing.promise(), Happening::Restart { node: id });
@@ -98,12 +100,16 @@ impl<M: StateMachine> World<M> {
         }
         let verdict = self.votes.saved(id, self.logs.durable_hard_state(id));
         self.judge(verdict);
-        let machine = (self.machine)(NodeId(id));
+        let left = self.node_mut(id).left.take();
+        let machine = (self.machine)(NodeId(id), left);
+        self.logs.started(id, machine.applied());
         let config = CoreConfig { id: NodeId(id), seed, group: node::GROUP, ..self.core.clone() };
         let node = self.node_mut(id);
         let local = node.clock.at(now);
         node.started_at = now;
-        node.life = Some(Life::start(config, wal, &found, machine, founded_now, local)?);
+        let faults_before = node.disk.faults_fired();
+        let life = Life::start(config, wal, &found, machine, founded_now, local)?;
+        node.life = Some(Life { faults_before, ..life });
         let term = self.core(id).map(|core| core.pulse().term).unwrap_or_default();
         self.trace.record(now, || Scene::Started { node: NodeId(id), term });
         self.settle(id);
@@ -170,18 +176,9 @@ impl<M: StateMachine> World<M> {
         let node = self.node_mut(id);
         node.clock.set_rate(now, rate_ppm);
         if let Some(life) = &mut node.life {
-            life.wake = life.shard.next_deadline().map(|deadline| node.clock.when(deadline));
+            life.wake = life.wake.and(life.shard.next_deadline()).map(|deadline| node.clock.when(deadline));
         }
         self.judge_leases();
-    }
-
-    /// A node that is down comes back with another beginning of time.
-    pub fn shift_clock(&mut self, id: u64, by: Duration) {
-        let node = self.node_mut(id);
-        // One that runs would notice.
-        if node.life.is_none() {
-            node.clock.shift(by);
-        }
     }
 
     /// A node is told that its clock jumped (rule `p16`).
@@ -223,7 +220,6 @@ impl<M: StateMachine> World<M> {
     /// Of the next calls of a node's disk, the one after `skip` fails; its effect is there all the same or not.
     pub fn fail_disk(&mut self, id: u64, skip: u64, takes_effect: bool) {
         self.fault(Some(id), || format!("disk call {skip} from now on will fail"));
-        self.tally.disk_errors += 1;
         let disk = &self.node(id).disk;
         disk.inject(DiskFault { call: disk.calls() + skip, takes_effect, kind: std::io::ErrorKind::Other });
     }
@@ -293,7 +289,10 @@ impl<M: StateMachine> World<M> {
 
     /// A node's disk answers every call again; a process whose log has failed is started anew.
     pub fn replace_process(&mut self, id: u64) {
-        self.node(id).disk.clear_fault();
+        let node = self.node(id);
+        node.disk.clear_fault();
+        let fired = node.life.as_ref().map_or(0, |life| node.disk.faults_fired() - life.faults_before);
+        self.tally.disk_errors += fired;
         if self.log_has_failed(id) {
             self.crash(id, false);
             self.restart(id);

@@ -12,7 +12,7 @@
 //! ```
 //! use tenure::sim::{Plan, Registers, run};
 //!
-//! let subject = Registers { keys: 4, reads_percent: 50, padding: 0 }; // yours
+//! let subject = Registers { keys: 4, reads_percent: 50, padding: 0, durable: false }; // yours
 //! for seed in 0..3 {
 //!     let mut plan = Plan::draw(seed);
 //!     plan.lasting /= 20; // short, for an example

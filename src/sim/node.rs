@@ -6,7 +6,7 @@ use std::path::Path;
 use super::clock::NodeClock;
 use super::disk::SimFs;
 use crate::config::CoreConfig;
-use crate::core::{Event, Lease, Load, Restored};
+use crate::core::{Event, Fatal, Lease, Load, Restored};
 use crate::log::Write;
 use crate::message::Message;
 use crate::quorum::Configuration;
@@ -33,6 +33,8 @@ pub(super) struct Node<M> {
     /// Counts processes.
     pub(super) incarnation: u64,
     pub(super) life: Option<Life<M>>,
+    /// The state machine of the process that died last.
+    pub(super) left: Option<M>,
     /// Every sync takes this much longer.
     pub(super) slow: Duration,
     /// No sync ends.
@@ -60,6 +62,14 @@ pub(super) struct Life<M> {
     pub(super) batches: u64,
     pub(super) log_failed: bool,
     pub(super) read_failed: bool,
+    /// Why the group stopped, if it did.
+    pub(super) stopped: Option<Fatal>,
+    /// Something was handed in behind a flush.
+    pub(super) unsettled: bool,
+    /// How many calls of its disk had failed before it started.
+    pub(super) faults_before: u64,
+    /// What came in and waits to be handed in together.
+    pub(super) inbox: Vec<ShardInput>,
     /// For the state machine.
     pub(super) backlog: VecDeque<Committed>,
     /// A call of the state machine is under way.
@@ -122,6 +132,10 @@ impl<M: StateMachine> Life<M> {
             batches: 0,
             log_failed: false,
             read_failed: false,
+            stopped: None,
+            unsettled: false,
+            faults_before: 0,
+            inbox: Vec::new(),
             backlog: VecDeque::new(),
             applying: false,
             apply_now: false,

@@ -25,13 +25,15 @@ pub struct Plan {
     pub sync: Span,
     /// How long a call of a state machine takes.
     pub apply: Span,
+    /// How long inputs of a node gather before they are handed in together.
+    pub gather: Span,
     /// By how much each node's clock is fast at first, in millionths.
     pub clocks: Vec<i64>,
     /// What happens, in any order.
     pub faults: Vec<Fault>,
     /// The clients.
     pub clients: ClientPlan,
-    /// What they work on.
+    /// What they work on, if that is the simulator's own state machine: to be handed to `run` beside the plan.
     pub registers: Registers,
     /// Whether leases are judged although a clock is beyond the bound, where nothing is promised: for showing that the
     /// judge notices.
@@ -183,6 +185,7 @@ impl Plan {
             weather: Weather::fair(),
             sync: Span::micros(100, 2000),
             apply: Span::exactly(Duration::ZERO),
+            gather: Span::exactly(Duration::ZERO),
             clocks: vec![0; nodes as usize],
             faults: Vec::new(),
             clients: ClientPlan {
@@ -192,9 +195,62 @@ impl Plan {
                 reads: vec![Consistency::Linearizable, Consistency::Lease],
                 operations: u64::MAX,
             },
-            registers: Registers { keys: 4, reads_percent: 50, padding: 100 },
+            registers: Registers { keys: 4, reads_percent: 50, padding: 100, durable: false },
             judge_wild_clocks: false,
             lasting,
+        }
+    }
+
+    /// Whether it can be run: its nodes exist, its clocks go forward.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        if !(1..=31).contains(&self.nodes) {
+            return Err(format!("a world has 1 to 31 nodes, not {}", self.nodes));
+        }
+        if self.clocks.len() as u64 > self.nodes {
+            return Err(format!("{} clocks for {} nodes", self.clocks.len(), self.nodes));
+        }
+        let known = |id: u64| (1..=self.nodes).contains(&id);
+        let unknown = self.faults.iter().find(|fault| !fault.strike.nodes().into_iter().all(known));
+        if let Some(fault) = unknown {
+            return Err(format!("{fault:?} names a node that is not there"));
+        }
+        let rates = self.faults.iter().filter_map(|fault| match fault.strike {
+            Strike::ClockRate { rate_ppm, .. } => Some(rate_ppm),
+            _ => None,
+        });
+        match self.clocks.iter().copied().chain(rates).find(|rate| !(-900_000..=9_000_000).contains(rate)) {
+            Some(rate) => Err(format!("a clock cannot be {rate} ppm fast, only -900,000 to 9,000,000")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Strike {
+    /// Every node that it names.
+    fn nodes(&self) -> Vec<u64> {
+        match self {
+            Self::Crash { node, .. }
+            | Self::Pause { node, .. }
+            | Self::SlowDisk { node, .. }
+            | Self::HangDisk { node }
+            | Self::FailDisk { node, .. }
+            | Self::ClockJump { node }
+            | Self::BlockMachine { node } => vec![node.id()],
+            Self::Transfer { node, to } => to.iter().copied().chain([node.id()]).collect(),
+            Self::Cut { links } => links.iter().flat_map(|(from, to)| [*from, *to]).collect(),
+            Self::ClockRate { node, .. } => vec![*node],
+            Self::CrashAll { .. } | Self::Ambush { .. } | Self::CutLeader { .. } | Self::Squall { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Target {
+    fn id(self) -> u64 {
+        match self {
+            Self::Node(id) | Self::Leader(id) => id,
         }
     }
 }

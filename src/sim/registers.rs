@@ -8,7 +8,7 @@ use super::judges::mix;
 use super::linearizability::Model;
 use super::subject::Subject;
 use crate::state_machine::{ApplyError, Command, StateMachine};
-use crate::types::NodeId;
+use crate::types::{Index, NodeId};
 
 /// How the clients of the registers behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Registers {
     pub reads_percent: u64,
     /// Commands are up to this many bytes longer than they need to be.
     pub padding: u64,
+    /// Whether the state machine keeps its state on a disk of its own, and so need not start over.
+    pub durable: bool,
 }
 
 /// So many operations in a row share their registers; then others are used, so that histories stay short.
@@ -128,20 +130,50 @@ impl Operation {
 /// The state: every register that was ever written.
 #[derive(Clone, Debug, Default)]
 pub struct RegisterMachine {
+    state: State,
+    /// What is on its disk, if it has one.
+    saved: Option<State>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
     registers: BTreeMap<u64, u64>,
     digest: u64,
+    applied: Index,
 }
+
+/// A durable machine saves its state every so many commands.
+const SAVED_EVERY: u64 = 40;
 
 impl StateMachine for RegisterMachine {
     type Output = Outcome;
 
     fn apply(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, ApplyError> {
-        let apply = |Command { id, data }: &Command| {
-            let operation = Operation::decode(data).ok_or_else(|| ApplyError(format!("{id} is no operation")))?;
-            self.digest = mix(mix(self.digest, id.index.0), u64::from(crc32c::crc32c(data)));
-            Ok(operation.carry_out(self.registers.entry(operation.key()).or_default()))
-        };
-        commands.iter().map(apply).collect()
+        commands.iter().map(|command| self.apply_one(command)).collect()
+    }
+
+    fn applied(&self) -> Index {
+        self.state.applied
+    }
+
+    fn durable(&self) -> Index {
+        self.saved.as_ref().map_or(Index::ZERO, |saved| saved.applied)
+    }
+}
+
+impl RegisterMachine {
+    fn apply_one(&mut self, Command { id, data }: &Command) -> Result<Outcome, ApplyError> {
+        let operation = Operation::decode(data).ok_or_else(|| ApplyError(format!("{id} is no operation")))?;
+        let state = &mut self.state;
+        state.digest = mix(mix(state.digest, id.index.0), u64::from(crc32c::crc32c(data)));
+        state.applied = id.index;
+        let outcome = operation.carry_out(state.registers.entry(operation.key()).or_default());
+        if id.index.0.is_multiple_of(SAVED_EVERY)
+            && let Some(saved) = &mut self.saved
+        {
+            *saved = state.clone();
+        }
+        Ok(outcome)
     }
 }
 
@@ -156,6 +188,10 @@ impl Model for Register {
     fn step(&mut self, operation: &Operation) -> Outcome {
         operation.carry_out(&mut self.0)
     }
+
+    fn is_read(operation: &Operation) -> bool {
+        matches!(operation, Operation::Get { .. })
+    }
 }
 
 impl Subject for Registers {
@@ -164,8 +200,9 @@ impl Subject for Registers {
     type Outcome = Outcome;
     type Model = Register;
 
-    fn machine(&self, _node: NodeId) -> RegisterMachine {
-        RegisterMachine::default()
+    fn machine(&self, _node: NodeId, left: Option<RegisterMachine>) -> RegisterMachine {
+        let saved = left.and_then(|left| left.saved).unwrap_or_default();
+        RegisterMachine { state: saved.clone(), saved: self.durable.then_some(saved) }
     }
 
     fn operation(&self, dice: &mut Dice, serial: u64) -> Operation {
@@ -190,7 +227,7 @@ impl Subject for Registers {
     }
 
     fn query(&self, machine: &RegisterMachine, operation: &Operation) -> Outcome {
-        Outcome::Value(machine.registers.get(&operation.key()).copied().unwrap_or_default())
+        Outcome::Value(machine.state.registers.get(&operation.key()).copied().unwrap_or_default())
     }
 
     fn key(&self, operation: &Operation) -> u64 {
@@ -202,6 +239,6 @@ impl Subject for Registers {
     }
 
     fn digest(&self, machine: &RegisterMachine) -> u64 {
-        machine.digest
+        machine.state.digest
     }
 }

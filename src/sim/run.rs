@@ -1,6 +1,7 @@
 //! Carries a plan out, and judges the end.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::client::Clients;
 use super::judges::{Violation, broken, require};
@@ -33,7 +34,8 @@ pub fn run<S: Subject + Clone + 'static>(plan: &Plan, subject: &S, trace: bool) 
     run_before(plan, subject, trace, None)
 }
 
-/// The same, but listens to one judge alone: for showing that it would notice by itself what others notice before it.
+/// The same, but listens to one judge alone (any but "nothing panics"), if one is named: for showing that it would notice
+/// by itself what others notice before it.
 #[must_use]
 pub fn run_before<S: Subject + Clone + 'static>(
     plan: &Plan,
@@ -49,21 +51,32 @@ pub fn run_before<S: Subject + Clone + 'static>(
         weather: plan.weather.clone(),
         sync: plan.sync,
         apply: plan.apply,
+        gather: plan.gather,
         trace,
-        machine: Box::new(move |node| machines.machine(node)),
+        machine: Box::new(move |node, left| machines.machine(node, left)),
         digest: Box::new(move |machine| digests.digest(machine)),
     };
-    match World::new(setup) {
-        Ok(mut world) => {
-            (world.only, world.judge_wild_clocks) = (judge, plan.judge_wild_clocks);
-            Run::new(plan, subject, world).carry_out()
-        }
-        Err(what) => {
-            let violation = Violation { judge: "a plan can be run", at: Instant::ZERO, node: None, what };
-            let (tally, trace) = (Tally::default(), Trace::default());
-            Report { violation: Some(violation), tally, healed_in: Duration::ZERO, trace }
-        }
+    if let Err(what) = plan.check() {
+        return failed("a plan can be run", what);
     }
+    let run = || {
+        let mut world = World::new(setup)?;
+        (world.only, world.judge_wild_clocks) = (judge, plan.judge_wild_clocks);
+        Ok(Run::new(plan, subject, world).carry_out())
+    };
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(report)) => report,
+        Ok(Err(what)) => failed("a plan can be run", what),
+        // The panic hook has said what and where.
+        Err(_) => failed("nothing panics", "the engine, the state machine or the simulator panicked".to_owned()),
+    }
+}
+
+/// A run that came to nothing.
+fn failed(judge: &'static str, what: String) -> Report {
+    let violation = Violation { judge, at: Instant::ZERO, node: None, what };
+    let (tally, trace) = (Tally::default(), Trace::default());
+    Report { violation: Some(violation), tally, healed_in: Duration::ZERO, trace }
 }
 
 /// Alarms of faults are told from those of clients by these bits.
@@ -185,7 +198,7 @@ impl<'a, S: Subject> Run<'a, S> {
         self.world.heal();
         let e = self.plan.core.timing.promise();
         let begun = self.world.now();
-        let led = self.go_on_while(e * HEAL_LIMIT, |run| run.world.leader().is_none());
+        let led = self.go_on_while(e * HEAL_LIMIT, |run| !run.world.is_led());
         let healed_in = self.world.now().since(begun);
         self.world.tally.heals += 1;
         self.world.tally.heal_ms += u64::try_from(healed_in.as_millis()).unwrap_or(u64::MAX);
@@ -196,6 +209,9 @@ impl<'a, S: Subject> Run<'a, S> {
         self.judge_idle();
         let open = self.world.asked.open();
         self.judge(open == 0, "everybody is answered", || format!("{open} requests were never answered"));
+        for id in self.world.ids() {
+            self.world.compare_digests(id);
+        }
         let durable = self.world.logs.judge_all_durable();
         self.world.judge(durable);
         healed_in
@@ -218,29 +234,16 @@ impl<'a, S: Subject> Run<'a, S> {
                     .any(|id| run.world.core(id).is_none_or(|core| core.pulse().applied < target))
             };
             // Clients write all the time; if they have nothing to write, a read shows as much.
-            let leader = self.world.leader();
-            if let Some(leader) = leader {
+            if let Some(leader) = self.world.leader() {
                 self.world.read(leader, Consistency::Linearizable);
+                self.clients.write(self.subject, leader, &mut self.world);
             }
-            self.clients_write(leader);
             if self.go_on_while(e * 6, behind) {
                 return;
             }
             let now = self.world.now();
             self.judge(now < last, "progress after healing", || format!("{target} is not applied everywhere"));
             self.go_on_until(now + e);
-        }
-    }
-
-    fn clients_write(&mut self, leader: Option<u64>) {
-        let Some(leader) = leader else { return };
-        let mut dice = super::dice::Dice::new(self.plan.seed, "last");
-        let found = (0..1000).find_map(|_| {
-            let operation = self.subject.operation(&mut dice, u64::MAX >> 16);
-            self.subject.command(&operation, u64::MAX - self.world.tally.events)
-        });
-        if let Some(command) = found {
-            self.world.propose(leader, command);
         }
     }
 

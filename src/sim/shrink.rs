@@ -94,17 +94,15 @@ impl<S: Subject + Clone + 'static> Search<'_, S> {
     /// Does without clients, operations, kinds of read, bad weather, slow disks and wrong clocks.
     fn simplify(&mut self) -> bool {
         let quiet = Plan::quiet(self.plan.seed, self.plan.nodes, self.plan.lasting);
-        let changes: [&dyn Fn(&mut Plan); 12] = [
+        let changes: [&dyn Fn(&mut Plan); 10] = [
             &|plan| plan.clients.operations = plan.clients.operations.min(4000) / 2,
             &|plan| plan.clients.operations = plan.clients.operations.min(4000) * 3 / 4,
             &|plan| plan.clients.count = (plan.clients.count / 2).max(1),
             &|plan| plan.clients.reads.truncate(1),
-            &|plan| plan.registers.padding = 0,
-            &|plan| plan.registers.keys = 1,
             &|plan| plan.weather = Weather::fair(),
             &|plan| (plan.weather.loss_ppm, plan.weather.duplication_ppm, plan.weather.flip_ppm) = (0, 0, 0),
             &|plan| plan.weather.straggle_ppm = 0,
-            &|plan| (plan.sync, plan.apply) = (quiet.sync, quiet.apply),
+            &|plan| (plan.sync, plan.apply, plan.gather) = (quiet.sync, quiet.apply, quiet.gather),
             &|plan| plan.clocks = quiet.clocks.clone(),
             &|plan| plan.core.limits = quiet.core.limits.clone(),
         ];

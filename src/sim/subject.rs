@@ -22,8 +22,9 @@ pub trait Subject {
     /// What one key should do, one operation after the other.
     type Model: Model<Operation = Self::Operation, Outcome = Self::Outcome>;
 
-    /// The state machine of a node that starts. A durable one finds its state where it left it.
-    fn machine(&self, node: NodeId) -> Self::Machine;
+    /// The state machine of a node that starts. `left` is the one of the process that died before, if there was one: a
+    /// durable machine takes from it what it had on its disk, and nothing else.
+    fn machine(&self, node: NodeId, left: Option<Self::Machine>) -> Self::Machine;
 
     /// What a client does next; `serial` counts all operations of a run, from 0.
     ///

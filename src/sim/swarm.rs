@@ -36,11 +36,18 @@ impl Plan {
         }
         let drift = i64::from(plan.core.timing.clock_drift_ppm);
         plan.clocks = (0..nodes).map(|_| clock_rate(dice, drift)).collect();
+        if dice.chance(5 * TENTH) {
+            plan.gather = Span(Duration::ZERO, Duration::from_micros(*dice.pick(&[50, 500, 5000]).unwrap_or(&50)));
+        }
         plan.clients = clients(dice, e);
+        // As long as there is something to do, and not much longer.
+        let pace = plan.clients.think.1.max(e / 20);
+        plan.lasting = (pace * 1200).clamp(e * 60, e * 500);
         plan.registers = Registers {
             keys: dice.number(1, 6),
             reads_percent: dice.number(10, 80),
             padding: *dice.pick(&[0, 100, 100, 2000]).unwrap_or(&0),
+            durable: dice.chance(5 * TENTH),
         };
         plan.faults = Habits::draw(dice, nodes, e, drift).faults(dice, plan.lasting);
         plan
@@ -58,6 +65,16 @@ fn limits(dice: &mut Dice) -> Limits {
     }
     if dice.chance(2 * TENTH) {
         limits.uncommitted_entries = dice.number(2, 20) as usize;
+    }
+    if dice.chance(2 * TENTH) {
+        limits.apply_bytes = dice.number(200, 4000) as usize;
+    }
+    if dice.chance(2 * TENTH) {
+        limits.waiting_reads = dice.number(1, 3) as usize;
+    }
+    if dice.chance(2 * TENTH) {
+        (limits.append_bytes, limits.window_bytes) =
+            (dice.number(100, 3000) as usize, dice.number(3000, 9000) as usize);
     }
     limits
 }
@@ -229,7 +246,10 @@ impl Habits {
                 let side = dice.number(1, (1 << self.nodes) - 1) << 1;
                 Strike::Cut { links: self.links(|from, to| (side >> from & 1) != (side >> to & 1)) }
             }
-            Kind::OneWay => Strike::Cut { links: vec![(self.id(dice), self.id(dice))] },
+            Kind::OneWay => {
+                let (from, further) = (self.id(dice), dice.number(1, self.nodes.max(2) - 1));
+                Strike::Cut { links: vec![(from, (from + further - 1) % self.nodes + 1)] }
+            }
             Kind::Graph => {
                 let density = dice.number(u64::from(TENTH), 6 * u64::from(TENTH)) as u32;
                 Strike::Cut { links: self.links(|_, _| dice.chance(density)) }

@@ -44,10 +44,12 @@ pub struct Setup<M> {
     pub sync: Span,
     /// How long a call of a state machine takes.
     pub apply: Span,
+    /// How long inputs of a node gather before they are handed in together; none means each alone.
+    pub gather: Span,
     /// Whether everything is recorded.
     pub trace: bool,
-    /// Makes a node's state machine, at each start.
-    pub machine: Box<dyn FnMut(NodeId) -> M>,
+    /// Makes a node's state machine, at each start; it is given the one that was left when the process before it died.
+    pub machine: Box<dyn FnMut(NodeId, Option<M>) -> M>,
     /// A number that is equal for equal states of the machine.
     pub digest: Box<dyn Fn(&M) -> u64>,
 }
@@ -55,7 +57,7 @@ pub struct Setup<M> {
 impl<M> Setup<M> {
     /// A healthy world.
     #[must_use]
-    pub fn new(seed: u64, nodes: u64, machine: impl FnMut(NodeId) -> M + 'static) -> Self {
+    pub fn new(seed: u64, nodes: u64, mut machine: impl FnMut(NodeId) -> M + 'static) -> Self {
         Self {
             seed,
             nodes,
@@ -63,8 +65,9 @@ impl<M> Setup<M> {
             weather: Weather::fair(),
             sync: Span::micros(100, 2000),
             apply: Span::exactly(Duration::ZERO),
+            gather: Span::exactly(Duration::ZERO),
             trace: false,
-            machine: Box::new(machine),
+            machine: Box::new(move |node, _| machine(node)),
             digest: Box::new(|_| 0),
         }
     }
@@ -83,6 +86,7 @@ pub(super) enum Happening {
     Synced { node: u64, incarnation: u64 },
     Idle { node: u64, incarnation: u64, batches: u64 },
     Apply { node: u64, incarnation: u64 },
+    Enter { node: u64, incarnation: u64 },
     Loaded { node: u64, incarnation: u64, load: Load },
     Resume { node: u64, incarnation: u64, asleep: bool },
     Restart { node: u64 },
@@ -120,7 +124,8 @@ pub struct World<M: StateMachine> {
     pub(super) wal: WalConfig,
     pub(super) sync: Span,
     pub(super) apply: Span,
-    pub(super) machine: Box<dyn FnMut(NodeId) -> M>,
+    pub(super) gather: Span,
+    pub(super) machine: Box<dyn FnMut(NodeId, Option<M>) -> M>,
     pub(super) digest: Box<dyn Fn(&M) -> u64>,
     /// Seeds of processes, fates of unsynced sectors, delays of disks.
     pub(super) dice: Dice,
@@ -156,7 +161,7 @@ pub struct World<M: StateMachine> {
 pub(super) const BEGINNING: Duration = Duration::from_secs(1000);
 
 /// The size of a segment of a simulated log: small, so that logs have many.
-const SEGMENT_BYTES: u64 = 128 << 10;
+const SEGMENT_BYTES: u64 = 32 << 10;
 
 /// The longest body of a frame.
 pub(super) const FRAME_BYTES: usize = 64 << 20;
@@ -170,7 +175,7 @@ impl<M: StateMachine> World<M> {
     /// # Errors
     /// What is wrong with the configuration.
     pub fn new(setup: Setup<M>) -> Result<Self, String> {
-        let Setup { seed, nodes: size, core, weather, sync, apply, trace, machine, digest } = setup;
+        let Setup { seed, nodes: size, core, weather, sync, apply, gather, trace, machine, digest } = setup;
         if !(1..=31).contains(&size) {
             return Err("a world has 1 to 31 nodes".to_owned());
         }
@@ -184,6 +189,7 @@ impl<M: StateMachine> World<M> {
             wal,
             sync,
             apply,
+            gather,
             machine,
             digest,
             dice: Dice::new(seed, "world"),
@@ -220,9 +226,22 @@ impl<M: StateMachine> World<M> {
             self.logs.written(id, &write, None).map_err(|violation| violation.to_string())?;
             self.logs.appended(id, [write].into_iter());
             self.logs.synced(id);
-            let (started_at, clock) = (self.now, NodeClock::true_time());
+            // Every clock has a beginning of its own.
+            let (started_at, mut clock) = (self.now, NodeClock::true_time());
+            clock.shift(self.dice.duration(Span(Duration::ZERO, BEGINNING)));
             let (slow, hung, blocked) = (Duration::ZERO, false, false);
-            self.nodes.push(Node { id, clock, disk, incarnation: 0, life: None, slow, hung, blocked, started_at });
+            self.nodes.push(Node {
+                id,
+                clock,
+                disk,
+                incarnation: 0,
+                life: None,
+                left: None,
+                slow,
+                hung,
+                blocked,
+                started_at,
+            });
         }
         for id in 1..=size {
             self.start(id, true).map_err(|error| format!("n{id}: {error}"))?;
@@ -262,6 +281,16 @@ impl<M: StateMachine> World<M> {
         let pulse = |node: &Node<M>| Some((self.core(node.id)?.pulse(), node.id));
         let leaders = self.nodes.iter().filter_map(pulse).filter(|(pulse, _)| pulse.role == RoleKind::Leader);
         leaders.max_by_key(|(pulse, _)| pulse.term).map(|(_, id)| id)
+    }
+
+    /// Whether a quorum follows one leader of the newest term there is.
+    #[must_use]
+    pub fn is_led(&self) -> bool {
+        let pulses: Vec<_> = self.nodes.iter().filter_map(|node| self.core(node.id).map(Core::pulse)).collect();
+        let Some(newest) = pulses.iter().map(|pulse| pulse.term).max() else { return false };
+        let Some(leader) = self.leader().map(NodeId) else { return false };
+        let follows = pulses.iter().filter(|pulse| pulse.term == newest && pulse.leader == Some(leader));
+        follows.count() > self.nodes.len() / 2
     }
 
     /// A node's state machine; `None` if it is not up.
@@ -418,6 +447,7 @@ impl<M: StateMachine> World<M> {
             Happening::Resume { node, incarnation, asleep } if self.lives(node, incarnation) => {
                 self.resume_from(node, asleep);
             }
+            Happening::Enter { node, incarnation } if self.lives(node, incarnation) => self.enter(node),
             Happening::Restart { node } => self.restart(node),
             Happening::Die { node, incarnation, ambush } if self.lives(node, incarnation) => {
                 self.crash_for(node, ambush.power_lost, ambush.down);
@@ -459,9 +489,13 @@ impl<M: StateMachine> World<M> {
 
     /// Sends what one flush of a node wants sent: one frame for each receiver.
     fn post(&mut self, from: u64, messages: &mut Vec<Message>) {
-        let (durable, last) = (self.logs.durable_hard_state(from), self.logs.durable_last(from));
+        let durable = self.logs.durable_hard_state(from);
+        let term = self.core(from).map(|core| core.pulse().term);
         for message in &*messages {
-            let verdict = self.votes.sent(message, durable, last);
+            // What was said in an earlier term may have been overtaken within the same flush.
+            let old = Some(message.term) != term;
+            let is_durable = |index| old || self.logs.durable_as_written(from, index);
+            let verdict = self.votes.sent(message, durable, is_durable);
             self.judge(verdict);
             if let Body::AppendEntries(append) = &message.body {
                 self.tally.payload_bytes += append.slice.bytes() as u64;
@@ -485,6 +519,7 @@ impl<M: StateMachine> World<M> {
     fn post_frame(&mut self, link: (u64, u64), frame: &Bytes) {
         self.frames += 1;
         self.tally.frames += 1;
+        self.trace.count(u64::from(crc32c::crc32c(frame)));
         let number = self.frames;
         let arrivals = self.network.post(self.now, link, frame, &mut self.tally);
         if arrivals[0].is_none() {
@@ -505,7 +540,35 @@ impl<M: StateMachine> World<M> {
         if let Some(waiting) = waiting {
             return waiting.push(input);
         }
+        if self.gather.1 > Duration::ZERO {
+            return self.put_into_inbox(id, input);
+        }
         self.hand_in(id, input);
+        self.settle(id);
+    }
+
+    /// Whoever enters a shard takes along what others have brought.
+    fn put_into_inbox(&mut self, id: u64, input: ShardInput) {
+        let incarnation = self.node(id).incarnation;
+        let Some(life) = &mut self.node_mut(id).life else { return };
+        // Its timer has fired; when to fire next is known after the round.
+        life.wake = life.wake.filter(|_| !matches!(input, ShardInput::Deadline));
+        life.inbox.push(input);
+        if life.inbox.len() == 1 {
+            let delay = self.dice.duration(self.gather);
+            self.schedule(delay, Happening::Enter { node: id, incarnation });
+        }
+    }
+
+    fn enter(&mut self, id: u64) {
+        let Some(life) = &mut self.node_mut(id).life else { return };
+        let inputs = mem::take(&mut life.inbox);
+        if let Some(waiting) = &mut life.paused {
+            return waiting.extend(inputs);
+        }
+        for input in inputs {
+            self.hand_in(id, input);
+        }
         self.settle(id);
     }
 
@@ -538,8 +601,15 @@ impl<M: StateMachine> World<M> {
             let Some(life) = &mut self.node_mut(id).life else { return };
             life.shard.flush(&mut || local, &mut wanted);
             self.carry_out(id, wanted);
+            // The core's log is what the judges know of it only right after a flush.
+            if let Some(pulse) = self.core(id).map(Core::pulse) {
+                let verdict = self.logs.committed_up_to(id, pulse.commit, pulse.term);
+                self.judge(verdict);
+            }
+            let applied = self.apply_backlog(id);
+            let unsettled = self.node_mut(id).life.as_mut().is_some_and(|life| mem::take(&mut life.unsettled));
             // A broken promise may be one that this never ends.
-            if !self.apply_backlog(id) || self.violation.is_some() {
+            if !(applied || unsettled) || self.violation.is_some() {
                 break;
             }
         }
@@ -560,6 +630,8 @@ impl<M: StateMachine> World<M> {
         }
         let verdict = self.votes.stepped(id, pulse);
         self.judge(verdict);
+        let same = self.logs.durable_as_written(id, pulse.durable);
+        self.judge(super::judges::require(same, "what is called durable is", id, || format!("{pulse:?}")));
         if self.tally.events.is_multiple_of(LOOK_CLOSER) {
             self.look_closer(id);
         }

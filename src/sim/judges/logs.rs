@@ -113,6 +113,12 @@ impl Logs {
         self.nodes[id as usize - 1].durable.last().index
     }
 
+    /// Whether what is durable up to `index` is what the core has there.
+    pub(in crate::sim) fn durable_as_written(&self, id: u64, index: Index) -> bool {
+        let node = &self.nodes[id as usize - 1];
+        index == Index::ZERO || (node.durable.at(index).is_some() && node.durable.at(index) == node.written.at(index))
+    }
+
     pub(in crate::sim) fn unsynced(&self, id: u64) -> usize {
         self.nodes[id as usize - 1].unsynced.len()
     }
@@ -215,8 +221,43 @@ impl Logs {
         require(complete, "leader completeness", id, || format!("leads {term} without the committed entry at {index}"))
     }
 
-    /// A node, now in `term`, hands an entry to its state machine. Says so if it is the first to do so.
-    pub(in crate::sim) fn applied(&mut self, id: u64, entry: &Entry, term: Term) -> Verdict {
+    /// A node starts whose state machine has applied so much.
+    pub(in crate::sim) fn started(&mut self, id: u64, applied: Index) {
+        self.node(id).applied = applied;
+    }
+
+    /// A node, now in `term`, knows that everything up to `commit` is committed.
+    pub(in crate::sim) fn committed_up_to(&mut self, id: u64, commit: Index, term: Term) -> Verdict {
+        while self.committed() < commit {
+            let index = self.committed().next();
+            let Some(link) = self.nodes[id as usize - 1].written.at(index) else {
+                return broken("committed is in the log", id, format!("{commit} is committed, {index} is not there"));
+            };
+            // It was committed in this term or before, and so was everything before it.
+            for earlier in self.committed.iter_mut().rev().take_while(|earlier| earlier.by > term) {
+                earlier.by = term;
+            }
+            self.committed.push(Committed { link, by: term });
+            self.judge_quorum(id, index, "committed by a quorum")?;
+            self.judge_leaders(index)?;
+        }
+        let known = self.committed.get(commit.previous().0 as usize).map(|committed| committed.link);
+        let same = commit == Index::ZERO || known == self.nodes[id as usize - 1].written.at(commit);
+        require(same, "state machine safety", id, || format!("another {commit} is committed elsewhere"))
+    }
+
+    /// Whoever leads a later term has what turns out to be committed at `index`.
+    fn judge_leaders(&self, index: Index) -> Verdict {
+        let Committed { link, by } = self.committed[index.previous().0 as usize];
+        for (id, node) in (1..).zip(&self.nodes) {
+            let complete = node.leads.is_none_or(|term| term <= by) || node.written.at(index) == Some(link);
+            require(complete, "leader completeness", id, || format!("leads without {index}, committed by {by}"))?;
+        }
+        Ok(())
+    }
+
+    /// A node hands an entry to its state machine.
+    pub(in crate::sim) fn applied(&mut self, id: u64, entry: &Entry) -> Verdict {
         let index = entry.id.index;
         let node = &mut self.nodes[id as usize - 1];
         let last = std::mem::replace(&mut node.applied, index);
@@ -231,10 +272,7 @@ impl Logs {
             Some(committed) => require(committed.link == link, "state machine safety", id, || {
                 format!("{} here, {} elsewhere", entry.id, committed.link.term)
             }),
-            None => {
-                self.committed.push(Committed { link, by: term });
-                self.judge_quorum(id, index, "committed by a quorum")
-            }
+            None => broken("applied what is committed", id, format!("{} is not committed", entry.id)),
         }
     }
 

@@ -6,6 +6,7 @@ use super::{Verdict, require};
 use crate::core::{Pulse, RoleKind};
 use crate::log::HardState;
 use crate::message::{AppendOutcome, Body, Message, Verdict as Answer};
+use crate::time::Duration;
 use crate::types::{Index, Term};
 
 /// What was seen of votes and leaders.
@@ -53,8 +54,14 @@ impl Votes {
         }
     }
 
-    /// A message leaves. `durable` and `last` are what its sender has on disk whatever happens.
-    pub(in crate::sim) fn sent(&mut self, message: &Message, durable: HardState, last: Index) -> Verdict {
+    /// A message leaves. `durable` is what its sender has on disk whatever happens; so it has its log up to an index if
+    /// `is_durable` says so.
+    pub(in crate::sim) fn sent(
+        &mut self,
+        message: &Message,
+        durable: HardState,
+        is_durable: impl Fn(Index) -> bool,
+    ) -> Verdict {
         let (from, term) = (message.from.0, message.term);
         require(term <= durable.term, "nothing said for a term that is not durable", from, || {
             format!("{message:?}, {} is durable", durable.term)
@@ -71,14 +78,20 @@ impl Votes {
                 require(told, "a vote is durable before it is told", from, || format!("{message:?}, {durable:?}"))?;
                 self.voted(from, answer.campaign_term, message.to.0)
             }
-            Body::AppendResponse(answer) => match answer.outcome {
-                AppendOutcome::Accepted { matched } => {
-                    require(matched <= last, "acknowledged to a leader is durable", from, || {
-                        format!("{message:?}, durable up to {last}")
-                    })
+            Body::AppendResponse(answer) => {
+                let promise = Duration::from_millis(u64::from(answer.promise_ms));
+                require(promise <= durable.longest_promise, "a promise is durable before it is given", from, || {
+                    format!("{message:?}, {durable:?}")
+                })?;
+                match answer.outcome {
+                    AppendOutcome::Accepted { matched } => {
+                        require(is_durable(matched), "acknowledged to a leader is durable", from, || {
+                            format!("{message:?}, and {matched} is not on disk as it is in its log")
+                        })
+                    }
+                    _ => Ok(()),
                 }
-                _ => Ok(()),
-            },
+            }
             _ => Ok(()),
         }
     }
