@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use tenure::sim::{Detail, Plan, Report, Tally, run, run_before, shrink};
+use tenure::sim::{Detail, Plan, Report, Tally, run, run_with_judge, shrink};
 
 /// Runs simulated clusters and checks every promise of the engine.
 #[derive(Parser, Clone)]
@@ -159,7 +159,7 @@ fn work(search: &Search, arguments: &Arguments, watch: Instant) -> Option<u64> {
             return None;
         }
         let plan = Plan::draw(seed);
-        let report = run_before(&plan, &plan.registers, false, judge);
+        let report = run_with_judge(&plan, &plan.registers, false, judge);
         let differs = arguments.twice && run(&plan, &plan.registers, false).trace.hash != report.trace.hash;
         if differs {
             println!("seed {seed} does not give the same run twice");

@@ -56,7 +56,7 @@ pub use mailbox::Told;
 pub use network::{Link, Weather};
 pub use plan::{ClientPlan, Fault, Plan, Strike, Target};
 pub use registers::{Operation, Outcome, Register, RegisterMachine, Registers};
-pub use run::{Report, run, run_before};
+pub use run::{Report, run, run_with_judge};
 pub use shrink::{Shrunk, shrink};
 pub use subject::Subject;
 pub use tally::Tally;

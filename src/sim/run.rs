@@ -31,13 +31,13 @@ pub struct Report {
 /// Runs `plan` on `subject`, and records everything if `trace` says so.
 #[must_use]
 pub fn run<S: Subject + Clone + 'static>(plan: &Plan, subject: &S, trace: bool) -> Report {
-    run_before(plan, subject, trace, None)
+    run_with_judge(plan, subject, trace, None)
 }
 
 /// The same, but listens to one judge alone (any but "nothing panics"), if one is named: for showing that it would notice
 /// by itself what others notice before it.
 #[must_use]
-pub fn run_before<S: Subject + Clone + 'static>(
+pub fn run_with_judge<S: Subject + Clone + 'static>(
     plan: &Plan,
     subject: &S,
     trace: bool,

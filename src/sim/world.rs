@@ -115,7 +115,8 @@ impl Ord for Due {
     }
 }
 
-/// A cluster and everything around it.
+/// A cluster and everything around it. Its nodes are called 1, 2 and so on, up to [`Setup::nodes`]; to speak of another one is
+/// a mistake in a test, and panics.
 pub struct World<M: StateMachine> {
     pub(super) now: Instant,
     pub(super) nodes: Vec<Node<M>>,
