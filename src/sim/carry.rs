@@ -341,10 +341,15 @@ impl<M: StateMachine> World<M> {
         let Some(core) = life.shard.core(GROUP) else { return };
         let checked = core.check_invariants().map_err(|violation| violation.name);
         let verdict = memory(id, core, &gauges(life));
+        let status = core.status();
         if let Err(name) = checked {
             self.judge(broken(name, id, "an invariant of the core".to_owned()));
         }
         self.judge(verdict);
+        for (peer, index) in status.peers {
+            let verdict = self.votes.matched(id, status.term, peer.0, index);
+            self.judge(verdict);
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Clients<S: Subject> {
     history: Vec<Call<S::Operation, S::Outcome>>,
     /// Calls that certainly had no effect and returned nothing.
     void: Vec<usize>,
+    /// Reads that a lease may have answered.
+    by_lease: Vec<usize>,
     /// Which client waits for which answer.
     tokens: BTreeMap<u64, usize>,
     serial: u64,
@@ -84,8 +86,8 @@ impl<S: Subject> Clients<S> {
             Client { dice, guess, number: 0, under_way: None }
         };
         let clients = (0..plan.count).map(client).collect();
-        let (history, void, tokens) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { plan, clients, history, void, tokens, serial: 0, nonce: 0, done: false }
+        let (history, void, by_lease, tokens) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
+        Self { plan, clients, history, void, by_lease, tokens, serial: 0, nonce: 0, done: false }
     }
 
     pub(super) fn begin_all(&mut self, world: &mut World<S::Machine>) {
@@ -94,9 +96,11 @@ impl<S: Subject> Clients<S> {
         }
     }
 
-    /// Every call that may have had an effect.
-    pub(super) fn history(self) -> Vec<Call<S::Operation, S::Outcome>> {
+    /// Every call that may have had an effect, or returned something; without reads under a lease unless `leases` promise
+    /// something.
+    pub(super) fn history(self, leases: bool) -> Vec<Call<S::Operation, S::Outcome>> {
         let mut void = self.void.into_iter().collect::<BTreeSet<_>>();
+        void.extend(self.by_lease.iter().filter(|_| !leases));
         // A read that nobody answered says nothing.
         let unanswered = self.clients.iter().filter_map(|client| client.under_way.as_ref());
         void.extend(unanswered.filter(|under_way| !under_way.tainted).filter_map(|under_way| under_way.call));
@@ -142,6 +146,7 @@ impl<S: Subject> Clients<S> {
         let consistency = client.dice.pick(&self.plan.reads).copied().filter(|_| reads).unwrap_or_default();
         let exact = matches!(consistency, Consistency::Linearizable | Consistency::Lease);
         let call = exact.then_some(self.history.len());
+        self.by_lease.extend(call.filter(|_| consistency == Consistency::Lease));
         if exact {
             let operation = operation.clone();
             self.history.push(Call { client: id as u64, operation, invoked: world.now, returned: None });

@@ -36,6 +36,10 @@ impl Plan {
         }
         let drift = i64::from(plan.core.timing.clock_drift_ppm);
         plan.clocks = (0..nodes).map(|_| clock_rate(dice, drift)).collect();
+        if dice.chance(TENTH / 2) {
+            // Beyond the bound: nothing but leases may rest on clocks.
+            plan.clocks = (0..nodes).map(|_| clock_rate(dice, 300_000)).collect();
+        }
         if dice.chance(5 * TENTH) {
             plan.gather = Span(Duration::ZERO, Duration::from_micros(*dice.pick(&[50, 500, 5000]).unwrap_or(&50)));
         }

@@ -18,6 +18,8 @@ pub(in crate::sim) struct Votes {
     votes: BTreeMap<(u64, Term), u64>,
     /// What was seen of each node last, while it lives.
     pulses: BTreeMap<u64, Pulse>,
+    /// Match indexes, by leader and peer, of the leader's newest term.
+    matches: BTreeMap<(u64, u64), (Term, Index)>,
 }
 
 impl Votes {
@@ -116,6 +118,14 @@ impl Votes {
         ];
         let wrong = never.into_iter().find(|(holds, _)| !holds);
         wrong.map_or(Ok(()), |(_, judge)| super::broken(judge, id, format!("{before:?}, then {now:?}")))
+    }
+
+    /// What a node that leads `term` knows of a peer: it falls with the leadership only.
+    pub(in crate::sim) fn matched(&mut self, id: u64, term: Term, peer: u64, index: Index) -> Verdict {
+        let (known_term, known) = self.matches.insert((id, peer), (term, index)).unwrap_or_default();
+        require(known_term != term || index >= known, "a match index never falls", id, || {
+            format!("of n{peer} in {term}: {known}, then {index}")
+        })
     }
 
     /// A node's process ended.
