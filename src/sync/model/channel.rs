@@ -47,6 +47,10 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.state.lock().waiting.is_empty()
+    }
+
     pub(crate) fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         let mut state = self.0.state.lock();
         if state.receivers == 0 {
