@@ -132,7 +132,7 @@ impl<M: StateMachine> World<M> {
 
     fn count_read(&mut self, consistency: Consistency) {
         match consistency {
-            Consistency::Lease => self.tally.shard_lease_reads += 1,
+            Consistency::Lease => self.tally.reads_by_lease_or_quorum += 1,
             Consistency::Linearizable => self.tally.quorum_reads += 1,
             Consistency::Follower(_) => self.tally.bounded_reads += 1,
             _ => {}

@@ -34,7 +34,7 @@ impl<M: StateMachine> World<M> {
                 return Some(self.cut_for_a_while(None, links.clone()));
             }
             Strike::CutLeader { from, outgoing, incoming } => {
-                self.tally.splits += 1;
+                self.tally.leaders_cut_off += 1;
                 let leader = self.leader().unwrap_or(1);
                 let links = links_of_leader(leader, &self.ids(), *from, *outgoing, *incoming);
                 return Some(self.cut_for_a_while(Some(leader), links));

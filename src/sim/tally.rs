@@ -66,11 +66,11 @@ tally! {
     pauses,
     /// Of these, with the whole machine asleep.
     suspends,
-    /// Partitions of two sides.
-    splits,
+    /// Leaders cut off from some of the others.
+    leaders_cut_off,
     /// Links cut one way.
     one_ways,
-    /// Arbitrary graphs of cut links.
+    /// Several links cut at once: between two sides, or any.
     graphs,
     /// Times of worse weather.
     squalls,
@@ -126,8 +126,8 @@ tally! {
     unknown,
     /// Reads that a published lease answered without the shard.
     lease_reads,
-    /// Other reads under a lease.
-    shard_lease_reads,
+    /// All reads that asked for a lease and were answered, by one or by a quorum.
+    reads_by_lease_or_quorum,
     /// Reads confirmed by a quorum.
     quorum_reads,
     /// Reads of bounded staleness.
