@@ -299,7 +299,8 @@ fn p09_leaving_is_bounded() {
     });
     let begun = Stopwatch::now();
     if let Err(stuck) = alone.engine.leave(Duration::from_millis(100)) {
-        assert_eq!(stuck.threads, ["tenure-apply-g1"]);
+        // On a busy machine others may not have ended in this time either.
+        assert!(stuck.threads.iter().any(|thread| thread == "tenure-apply-g1"), "{stuck}");
     }
     assert!(begun.elapsed() < Duration::from_secs(5));
     drop(blocked);

@@ -426,7 +426,7 @@ fn l01_shutdown_answers_everybody_and_is_bounded() {
         std::thread::yield_now();
     }
     let stuck = alone.engine.shutdown(Duration::from_millis(100)).unwrap_err();
-    assert_eq!(stuck.threads, ["tenure-apply-g1"]);
+    assert!(stuck.threads.iter().any(|thread| thread == "tenure-apply-g1"), "{stuck}");
     let late = alone.group.propose("x").wait_long().unwrap_err();
     assert!(late == ProposalError::ShutDown && late.certainly_not_committed());
     assert_eq!(alone.group.read(Consistency::Linearizable).wait_long(), Err(ReadError::ShutDown));
@@ -446,7 +446,7 @@ fn l01_shutdown_under_load_leaves_no_ticket_open() {
     let stall = alone.disk.0.stalled.lock();
     let tickets: Vec<_> = (0..100).map(|_| alone.group.propose("x")).collect();
     let stuck = alone.engine.shutdown(Duration::from_millis(50)).unwrap_err();
-    assert_eq!(stuck.threads, ["tenure-persist"]);
+    assert!(stuck.threads.iter().any(|thread| thread == "tenure-persist"), "{stuck}");
     for ticket in tickets {
         assert_eq!(ticket.wait_long(), Err(ProposalError::Unknown(Interruption::ShutDown)));
     }
