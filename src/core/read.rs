@@ -99,8 +99,10 @@ impl Core {
             Role::Leader(_) if self.committed_in_term() => (self.quorum_was_here(now)?, self.commit),
             _ => self.fresh?,
         };
+        // Nobody knows how long ago it was what a clock said before it jumped (rule `p16`).
+        let measured = since >= self.unbroken_since && now.since(since) <= max_staleness;
         // What is not here yet may be long in coming.
-        (now.since(since) <= max_staleness && index <= self.commit).then_some(index)
+        (measured && index <= self.commit).then_some(index)
     }
 
     /// A follower asks for its readers. Nobody asks a leader of an older term.

@@ -37,9 +37,14 @@ impl NodeClock {
         (self.base, self.since, self.rate_ppm) = (self.at(now), now, rate_ppm);
     }
 
-    /// Showed something else all the time. Only for a node that is down: it would notice.
+    /// Shows so much more from now on. Only for a node that is down or is told of it: no clock may do that in secret.
     pub(super) fn shift(&mut self, by: Duration) {
         self.base = self.base + by;
+    }
+
+    /// Shows `local` at `now`. Only for a node that is told of it.
+    pub(super) fn set(&mut self, now: Instant, local: Instant) {
+        (self.base, self.since) = (local, now);
     }
 
     fn rate(&self) -> u128 {

@@ -10,7 +10,7 @@ use super::world::{Happening, World};
 use crate::config::CoreConfig;
 use crate::runtime::driver::ShardInput;
 use crate::state_machine::StateMachine;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 
 /// What waits for the next leader.
@@ -135,7 +135,8 @@ impl<M: StateMachine> World<M> {
         }
     }
 
-    /// The same for so long. If the machine slept as well, it notices when it wakes up (rule `p16`).
+    /// The same for so long. If the machine slept as well, its clock stood still, which it notices when it wakes up (rule
+    /// `p16`).
     pub fn pause_for(&mut self, id: u64, lasting: Duration, asleep: bool) {
         if self.node(id).life.is_none() {
             return;
@@ -144,19 +145,23 @@ impl<M: StateMachine> World<M> {
         self.tally.suspends += u64::from(asleep);
         self.stand_still(id, asleep);
         let incarnation = self.node(id).incarnation;
-        self.schedule(lasting, Happening::Resume { node: id, incarnation, asleep });
+        let fell_asleep = asleep.then(|| self.node(id).clock.at(self.now));
+        self.schedule(lasting, Happening::Resume { node: id, incarnation, fell_asleep });
     }
 
     /// The process goes on with everything that waited, in one round.
     pub fn resume(&mut self, id: u64) {
-        self.resume_from(id, false);
+        self.resume_from(id, None);
     }
 
-    pub(super) fn resume_from(&mut self, id: u64, asleep: bool) {
+    /// With what the clock showed when the machine fell asleep, if it did.
+    pub(super) fn resume_from(&mut self, id: u64, fell_asleep: Option<Instant>) {
         let waiting = self.node_mut(id).life.as_mut().and_then(|life| life.paused.take());
         let Some(waiting) = waiting else { return };
         self.trace.record(self.now, || Scene::Resumed { node: NodeId(id) });
-        if asleep {
+        if let Some(shown) = fell_asleep {
+            let now = self.now;
+            self.node_mut(id).clock.set(now, shown);
             self.hand_in(id, ShardInput::ClockJumped);
         }
         for input in waiting {
@@ -181,12 +186,14 @@ impl<M: StateMachine> World<M> {
         self.judge_leases();
     }
 
-    /// A node is told that its clock jumped (rule `p16`).
-    pub fn jump_clock(&mut self, id: u64) {
-        if self.node(id).life.is_some() {
-            self.fault(Some(id), || "clock jumped".to_owned());
+    /// A node's clock jumps forward, which its process is told before anything else (rule `p16`). Not while it is stopped.
+    pub fn jump_clock(&mut self, id: u64, by: Duration) {
+        if self.node(id).life.as_ref().is_some_and(|life| life.paused.is_none()) {
+            self.fault(Some(id), || format!("clock jumped by {by:.1?}"));
             self.tally.clock_jumps += 1;
-            self.input(id, ShardInput::ClockJumped);
+            self.node_mut(id).clock.shift(by);
+            self.hand_in(id, ShardInput::ClockJumped);
+            self.settle(id);
         }
     }
 

@@ -103,7 +103,7 @@ pub enum Strike {
     Pause {
         /// Whose.
         node: Target,
-        /// The whole machine sleeps, and notices when it wakes up.
+        /// The whole machine sleeps: its clock stands still, and it notices when it wakes up.
         asleep: bool,
     },
     /// Directed links carry nothing.
@@ -153,10 +153,12 @@ pub enum Strike {
         /// By so many millionths faster than true time.
         rate_ppm: i64,
     },
-    /// A node is told that its clock jumped.
+    /// A clock jumps, and its node is told that it did.
     ClockJump {
-        /// Which.
+        /// Whose.
         node: Target,
+        /// Forward by so much, if at all.
+        by: Duration,
     },
     /// A state machine does not come back.
     BlockMachine {
@@ -237,7 +239,7 @@ impl Strike {
             | Self::SlowDisk { node, .. }
             | Self::HangDisk { node }
             | Self::FailDisk { node, .. }
-            | Self::ClockJump { node }
+            | Self::ClockJump { node, .. }
             | Self::BlockMachine { node } => vec![node.id()],
             Self::Transfer { node, to } => to.iter().copied().chain([node.id()]).collect(),
             Self::Cut { links } => links.iter().flat_map(|(from, to)| [*from, *to]).collect(),

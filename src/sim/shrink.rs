@@ -154,7 +154,7 @@ fn without(mut fault: Fault, gone: u64) -> Option<Fault> {
         | Strike::SlowDisk { node, .. }
         | Strike::HangDisk { node }
         | Strike::FailDisk { node, .. }
-        | Strike::ClockJump { node }
+        | Strike::ClockJump { node, .. }
         | Strike::BlockMachine { node }
         | Strike::Transfer { node, .. } => node,
         _ => return Some(fault),

@@ -26,7 +26,7 @@ impl<M: StateMachine> World<M> {
             Strike::Ambush { after, power_lost } => self.lay_ambush(*after, *power_lost, lasting),
             Strike::Pause { node, asleep } => self.pause_for(self.who(*node), lasting, *asleep),
             Strike::ClockRate { node, rate_ppm } => self.set_clock_rate(*node, *rate_ppm),
-            Strike::ClockJump { node } => self.jump_clock(self.who(*node)),
+            Strike::ClockJump { node, by } => self.jump_clock(self.who(*node), *by),
             Strike::Transfer { node, to } => drop(self.transfer(self.who(*node), *to)),
             Strike::Cut { links } => {
                 self.tally.one_ways += u64::from(links.len() == 1);

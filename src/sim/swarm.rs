@@ -269,7 +269,7 @@ impl Habits {
             }
             Kind::FailDisk => Strike::FailDisk { node, skip: dice.number(0, 12), takes_effect: dice.chance(5 * TENTH) },
             Kind::ClockRate => Strike::ClockRate { node: self.id(dice), rate_ppm: clock_rate(dice, self.drift) },
-            Kind::ClockJump => Strike::ClockJump { node },
+            Kind::ClockJump => self.clock_jump(dice, node),
             Kind::BlockMachine => Strike::BlockMachine { node },
             Kind::Transfer => {
                 let to = dice.chance(5 * TENTH).then(|| self.id(dice));
@@ -288,6 +288,11 @@ impl Habits {
         let from = dice.number(1, (1 << self.nodes) - 1) << 1;
         let (outgoing, incoming) = *dice.pick(&[(true, true), (true, false), (false, true)]).unwrap_or(&(true, true));
         Strike::CutLeader { from, outgoing, incoming }
+    }
+
+    fn clock_jump(&self, dice: &mut Dice, node: Target) -> Strike {
+        let furthest = *dice.pick(&[Duration::ZERO, self.e, self.e * 10]).unwrap_or(&self.e);
+        Strike::ClockJump { node, by: dice.duration(Span(Duration::ZERO, furthest)) }
     }
 
     /// A process that dies again and again soon after its start.
@@ -311,7 +316,7 @@ impl Habits {
             let strike = match dice.number(0, 5) {
                 0 | 1 => Strike::Crash { node, power_lost: dice.chance(5 * TENTH) },
                 2 => Strike::Pause { node, asleep: dice.chance(5 * TENTH) },
-                3 => Strike::ClockJump { node },
+                3 => self.clock_jump(dice, node),
                 4 => Strike::Transfer { node: Target::Leader(id), to: Some(id) },
                 _ => continue,
             };

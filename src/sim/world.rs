@@ -88,7 +88,7 @@ pub(super) enum Happening {
     Apply { node: u64, incarnation: u64 },
     Enter { node: u64, incarnation: u64 },
     Loaded { node: u64, incarnation: u64, load: Load },
-    Resume { node: u64, incarnation: u64, asleep: bool },
+    Resume { node: u64, incarnation: u64, fell_asleep: Option<Instant> },
     Restart { node: u64 },
     Die { node: u64, incarnation: u64, ambush: Ambush },
     Alarm(u64),
@@ -445,8 +445,8 @@ impl<M: StateMachine> World<M> {
                 self.settle(node);
             }
             Happening::Loaded { node, incarnation, load } if self.lives(node, incarnation) => self.loaded(node, load),
-            Happening::Resume { node, incarnation, asleep } if self.lives(node, incarnation) => {
-                self.resume_from(node, asleep);
+            Happening::Resume { node, incarnation, fell_asleep } if self.lives(node, incarnation) => {
+                self.resume_from(node, fell_asleep);
             }
             Happening::Enter { node, incarnation } if self.lives(node, incarnation) => self.enter(node),
             Happening::Restart { node } => self.restart(node),

@@ -344,24 +344,32 @@ fn o02_a_followers_readers_are_told_in_the_end() {
     assert!(told(&deaf));
 }
 
+/// A heartbeat of n2 in term 1 that echoes the stamp `fresh` and says that everything up to `commit` is committed.
+fn confirm_freshness(lone: &mut Lone, fresh: Option<Instant>, commit: u64) {
+    let slice = LogSlice::new(FOUNDED, vec![]).unwrap();
+    let append = AppendEntries { stamp: lone.now, round: RoundId(5), commit: Index(commit), rank: None, fresh, slice };
+    lone.receive(2, 1, Body::AppendEntries(append));
+}
+
+/// Follows n2 from now on; with the stamp of its first answer.
+fn follow(lone: &mut Lone) -> Instant {
+    let first = lone.heartbeat_from(2, 1);
+    let Body::AppendResponse(answer) = &first[0].body else { panic!("{first:?}") };
+    answer.sent
+}
+
 /// The leader echoes when a follower made an answer, once a quorum has confirmed it after that answer came; from then on
 /// the follower knows how old its knowledge is.
 #[test]
 fn a_follower_reads_alone_within_its_bound_on_staleness() {
     let mut lone = Lone::of(3);
-    let first = lone.heartbeat_from(2, 1);
+    let sent = follow(&mut lone);
     let made_at = lone.now;
-    let Body::AppendResponse(answer) = &first[0].body else { panic!("{first:?}") };
-    let heartbeat = |lone: &mut Lone, fresh: Option<Instant>| {
-        let slice = LogSlice::new(FOUNDED, vec![]).unwrap();
-        let append = AppendEntries { stamp: lone.now, round: RoundId(5), commit: Index(1), rank: None, fresh, slice };
-        lone.receive(2, 1, Body::AppendEntries(append))
-    };
     lone.pass(100);
-    heartbeat(&mut lone, None);
+    confirm_freshness(&mut lone, None, 1);
     assert_eq!(questions(&lone.read_as(1, Consistency::Follower(ms(500)))).len(), 1, "nothing is known yet");
     lone.pass(100);
-    heartbeat(&mut lone, Some(answer.sent));
+    confirm_freshness(&mut lone, Some(sent), 1);
     lone.reads.clear();
     lone.now = made_at + ms(500);
     assert!(lone.read_as(2, Consistency::Follower(ms(500))).is_empty());
@@ -375,12 +383,8 @@ fn a_follower_reads_alone_within_its_bound_on_staleness() {
 #[test]
 fn a_follower_that_lags_does_not_answer_alone() {
     let mut lone = Lone::of(3);
-    let first = lone.heartbeat_from(2, 1);
-    let Body::AppendResponse(answer) = &first[0].body else { panic!("{first:?}") };
-    let slice = LogSlice::new(FOUNDED, vec![]).unwrap();
-    let (stamp, fresh) = (lone.now, Some(answer.sent));
-    let append = AppendEntries { stamp, round: RoundId(5), commit: Index(500), rank: None, fresh, slice };
-    lone.receive(2, 1, Body::AppendEntries(append));
+    let sent = follow(&mut lone);
+    confirm_freshness(&mut lone, Some(sent), 500);
     assert_eq!(questions(&lone.read_as(1, Consistency::Follower(ms(60 * E)))).len(), 1);
     assert!(lone.reads.is_empty());
 }
@@ -389,17 +393,36 @@ fn a_follower_that_lags_does_not_answer_alone() {
 #[test]
 fn an_echo_from_before_a_restart_is_not_fresh() {
     let mut lone = Lone::of(3);
-    let first = lone.heartbeat_from(2, 1);
-    let Body::AppendResponse(answer) = &first[0].body else { panic!("{first:?}") };
+    let sent = follow(&mut lone);
     lone.pass(1);
     let mut lone = lone.restart();
-    lone.heartbeat_from(2, 1);
-    let slice = LogSlice::new(FOUNDED, vec![]).unwrap();
-    let fresh = Some(answer.sent);
-    let append = AppendEntries { stamp: lone.now, round: RoundId(5), commit: Index(1), rank: None, fresh, slice };
-    lone.receive(2, 1, Body::AppendEntries(append));
+    follow(&mut lone);
+    confirm_freshness(&mut lone, Some(sent), 1);
     lone.read_as(1, Consistency::Follower(ms(60 * E)));
     assert!(lone.reads.is_empty());
+}
+
+/// Nobody knows how long a machine slept whose clock stood still: what was fresh by that clock may be of any age.
+#[test]
+fn p16_a_machine_that_slept_does_not_know_how_old_its_knowledge_is() {
+    let mut lone = Lone::of(3);
+    let sent = follow(&mut lone);
+    confirm_freshness(&mut lone, Some(sent), 1);
+    lone.pass(1);
+    lone.step(Input::ClockJumped);
+    assert_eq!(questions(&lone.read_as(1, Consistency::Follower(ms(500)))).len(), 1);
+    assert!(lone.reads.is_empty());
+    confirm_freshness(&mut lone, Some(sent), 1);
+    lone.read_as(2, Consistency::Follower(ms(500)));
+    assert!(lone.reads.is_empty(), "the echo of an answer from before the jump says no more");
+
+    let mut leader = leader();
+    leader.pass(10);
+    leader.read_as(1, Consistency::Follower(ms(500)));
+    assert_eq!(std::mem::take(&mut leader.reads).len(), 1);
+    leader.step(Input::ClockJumped);
+    leader.read_as(2, Consistency::Follower(ms(500)));
+    assert!(leader.reads.is_empty(), "a leader does not know when its quorum was here, either");
 }
 
 #[test]
