@@ -68,7 +68,7 @@ impl Core {
     }
 
     /// The voter that has most of the log among those that answer; of several the one that wants most to lead.
-    fn fittest(&self, now: Instant) -> Option<NodeId> {
+    pub(super) fn fittest(&self, now: Instant) -> Option<NodeId> {
         let Role::Leader(leader) = &self.role else { return None };
         let fit =
             leader.peers.iter().filter(|(node, _)| self.configuration().is_voter(**node) && self.answers(now, **node));
@@ -157,7 +157,7 @@ impl Core {
     }
 
     /// Ends this leadership for good and tells everybody.
-    fn abdicate(&mut self, now: Instant, successor: Option<NodeId>, why: Abdication, out: &mut Output) {
+    pub(super) fn abdicate(&mut self, now: Instant, successor: Option<NodeId>, why: Abdication, out: &mut Output) {
         self.counters.abdications += 1;
         self.abdicated = Some(Abdicated { leader: self.config.id, term: self.hard_state.term });
         let deadline = now + self.timeout_after_abdication();

@@ -75,6 +75,7 @@ impl Core {
         if let Role::Leader(leader) = &mut self.role {
             leader.committed(commit);
         }
+        self.note_removal(out);
         self.hand_out(out);
     }
 

@@ -1,7 +1,7 @@
 //! The configurations that stand in the log.
 
 use crate::quorum::Configuration;
-use crate::types::Index;
+use crate::types::{Index, NodeId};
 
 /// Every configuration in the log, oldest first; the latest is in use from the moment it is appended, committed or
 /// not, and the one before it again if it is truncated (dissertation §4.1). The oldest one is never truncated: it is
@@ -22,6 +22,11 @@ impl Configurations {
         Some(Self { oldest: all.pop()?, later })
     }
 
+    /// Of a node that is yet to hear of the group: nobody it knows of is a member.
+    pub(super) fn unknown() -> Self {
+        Self { oldest: (Index::ZERO, Configuration::default()), later: Vec::new() }
+    }
+
     pub(super) fn in_use(&self) -> &Configuration {
         &self.later.last().unwrap_or(&self.oldest).1
     }
@@ -35,6 +40,11 @@ impl Configurations {
     pub(super) fn committed(&self, commit: Index) -> (Index, &Configuration) {
         let committed = self.later.iter().rev().find(|(at, _)| *at <= commit).unwrap_or(&self.oldest);
         (committed.0, &committed.1)
+    }
+
+    /// Whether one of them has `node` as a member.
+    pub(super) fn ever_had(&self, node: NodeId) -> bool {
+        std::iter::once(&self.oldest).chain(&self.later).any(|(_, configuration)| configuration.is_member(node))
     }
 
     /// The index of the oldest one.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::log::{Entry, Write};
 use crate::message::{AppendEntries, Body, Message, Refusal};
+use crate::quorum::Configuration;
 use crate::time::{Duration, Instant};
 use crate::types::{EntryId, Index, NodeId, Term, WriteSeq};
 
@@ -23,6 +24,8 @@ pub enum Input {
     /// Hand leadership to this voter, or to the fittest one (rule `p09`). The answer comes in [`Output::transfers`], now
     /// or within an election timeout.
     Transfer(TransferId, Option<NodeId>),
+    /// Change the members of the group (dissertation chapter 4). The answer comes in [`Output::changes`], now or later.
+    Change(ChangeId, Change),
     /// The clock jumped or the machine slept (rule `p16`). Leases are earned anew, promises run longer.
     ClockJumped,
     /// This write and every earlier one is durable.
@@ -110,6 +113,76 @@ pub enum TransferError {
     Stopped(Fatal),
 }
 
+/// Names a change of members; chosen by the caller, unique while it is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct ChangeId(pub u64);
+
+/// What a group is to become.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// Where the configuration stands that the caller has seen ([`CoreStatus::configuration_index`]): if another is in use
+    /// by now nothing is changed, so two administrators cannot undo each other's work. `None`: whatever is in use.
+    ///
+    /// [`CoreStatus::configuration_index`]: super::CoreStatus::configuration_index
+    pub expected: Option<Index>,
+    /// The members in the end; not joint.
+    pub to: Configuration,
+    /// How long new voters may take to catch up, as learners, before the change is given up.
+    pub patience: Duration,
+}
+
+/// A change's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChangeAnswer {
+    /// Which change.
+    pub id: ChangeId,
+    /// Where the new configuration stands: it is committed. Or why it is not, as far as this node knows.
+    pub result: Result<Index, ChangeError>,
+}
+
+/// The members were not changed, or not to the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// This node does not lead. Ask the leader, if one is known.
+    #[error("not the leader{}", Hint(*leader))]
+    NotLeader {
+        /// The leader this node follows.
+        leader: Option<NodeId>,
+    },
+    /// Another change is under way, perhaps one that an earlier leader began. Wait until it is over and ask again.
+    #[error("another change of members is under way")]
+    InProgress,
+    /// The configuration in use is not the one that was expected. Look at it, and ask again if that is still wanted.
+    #[error("the members were changed meanwhile: the configuration in use stands at {in_use}")]
+    Changed {
+        /// Where it stands.
+        in_use: Index,
+    },
+    /// The target is a joint configuration. Say which voters there are to be in the end.
+    #[error("the target is a joint configuration")]
+    Joint,
+    /// Leadership is being handed over, which ends within an election timeout. Ask the successor.
+    #[error("leadership is being handed over; ask the next leader")]
+    Transferring,
+    /// This leader has not committed anything in its term yet. Ask again shortly.
+    #[error("this leader has not committed anything in its term yet; ask again shortly")]
+    NotReady,
+    /// A new voter did not catch up in time. The voters are as they were; newcomers stay learners. See whether the node is
+    /// up and can be reached, then ask again, or remove it.
+    #[error("{behind} did not catch up in time: the voters are as they were, newcomers stay learners")]
+    TimedOut {
+        /// Who was behind.
+        behind: NodeId,
+    },
+    /// Leadership was lost on the way: the change may be completed or not. Look at the configuration of the next leader.
+    #[error("leadership was lost; the change may be completed or not")]
+    LeadershipLost,
+    /// This group has stopped on this node: the change may be completed or not.
+    #[error("the group has stopped on this node: {0}")]
+    Stopped(Fatal),
+}
+
 /// A lease, as threads beside the core may use it (rule `p07`): load the epoch and `read_index`, *then* look at the
 /// clock, then see that it is before `until` and the epoch still the same; wait until `read_index` is applied; read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,6 +235,8 @@ pub struct Output {
     pub reads: Vec<ReadAnswer>,
     /// Transfers of leadership that are answered.
     pub transfers: Vec<TransferAnswer>,
+    /// Changes of members that are answered.
+    pub changes: Vec<ChangeAnswer>,
     /// Entries to read from the log's store; then [`Input::Loaded`].
     pub loads: Vec<Load>,
     /// What an observer wants to know.
@@ -185,6 +260,7 @@ impl Output {
             && self.apply.is_empty()
             && self.reads.is_empty()
             && self.transfers.is_empty()
+            && self.changes.is_empty()
             && self.loads.is_empty()
             && self.events.is_empty()
             && self.proposed.is_none()
@@ -323,7 +399,13 @@ pub enum Event {
         /// Why.
         why: Abdication,
     },
-    /// A quorum says that this node was removed from the group: it does not stand any more (rule `p14`).
+    /// The configuration in use is another one: it was appended, or the one after it truncated.
+    Configuration {
+        /// Where it stands.
+        index: Index,
+    },
+    /// This node is no member of the group any more: that is committed, or a quorum says so. It does not stand any more
+    /// (rule `p14`).
     Removed,
     /// The group stopped on this node.
     Stopped(Fatal),
@@ -341,6 +423,8 @@ pub enum Abdication {
     DiskStalled,
     /// Its log or its state machine failed (rule `p11`).
     Failed,
+    /// It is no voter in the committed configuration (rule `p09`).
+    NotAVoter,
 }
 
 /// Why a group stopped on this node. It answers nothing any more; other groups and the process go on.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::core::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::core::round::{Mandate, Round};
 use crate::core::standing::Obstacle;
-use crate::core::{Core, Event, Output, ReadError, TransferError};
+use crate::core::{ChangeError, Core, Event, Output, ReadError, TransferError};
 use crate::log::{Entry, EntryKind};
 use crate::message::{Body, Message, Refusal, Verdict, VoteRequest, VoteResponse};
 use crate::quorum::Tally;
@@ -57,6 +57,7 @@ impl Core {
             self.lease_epoch += 1;
             self.refuse_reads(ReadError::NotLeader { leader }, out);
             self.give_up_transfer(TransferError::LeadershipLost, out);
+            self.give_up_change(ChangeError::LeadershipLost, out);
         }
         self.last_round = self.round_report().or_else(|| self.last_round.take());
         self.disk.withdraw_vote_requests();

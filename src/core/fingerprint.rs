@@ -22,6 +22,7 @@ use crate::message::{
     Abdicate, Abdicated, AppendEntries, AppendOutcome, AppendResponse, Body, Message, Rank, ReadIndex,
     ReadIndexResponse, Refusal, Verdict, VoteRequest, VoteResponse,
 };
+use crate::quorum::Configuration;
 use crate::time::{Duration, Instant};
 use crate::types::{EntryId, GroupId, Index, NodeId, RoundId, Term, WriteSeq};
 
@@ -176,12 +177,18 @@ macro_rules! plain {
     };
 }
 plain!(bool, u32, usize, NodeId, GroupId, Term, Index, EntryId, HardState, Log, LogSlice, Configurations, RoleKind);
-plain!(Abdicated, Rank, Priority, AppendOutcome, ApplyCursor, Batch, Load, ReadId, TransferId, Fatal);
+plain!(Abdicated, Rank, Priority, AppendOutcome, ApplyCursor, Batch, Load, ReadId, TransferId, Fatal, Configuration);
 
 impl<T: Project> Project for Option<T> {
     fn project<H: Hasher>(&self, to: &mut Projection<'_, H>) {
         to.plain(&self.is_some());
         self.iter().for_each(|value| value.project(to));
+    }
+}
+
+impl<T: Project> Project for Box<T> {
+    fn project<H: Hasher>(&self, to: &mut Projection<'_, H>) {
+        (**self).project(to);
     }
 }
 

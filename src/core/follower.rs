@@ -139,8 +139,11 @@ impl Core {
         self.counters.truncations += 1;
         self.log.truncate_from(index);
         self.disk.truncate(index, out);
-        self.configurations.truncate_from(index);
         out.events.push(Event::Truncated { from: index });
+        if self.configurations.index_in_use() >= index {
+            self.configurations.truncate_from(index);
+            out.events.push(Event::Configuration { index: self.configurations.index_in_use() });
+        }
     }
 
     /// The hint that lets the leader skip a whole term at once (row `r02`).

@@ -61,6 +61,7 @@ impl Core {
         });
         if let Role::Leader(leader) = &mut self.role {
             leader.lease_until = until;
+            leader.published = leader.published.max(until);
         }
     }
 

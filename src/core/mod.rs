@@ -8,13 +8,12 @@
 //! leader is left alone), `succession` (who stands when) and `standing` (why nobody leads); `replication`, `progress` and
 //! `contact` (the leader's side of the log), `follower` (the other side); `commit` (what is agreed, and how it reaches the
 //! state machine); `lease`, `read` and `forward` (reads, by promises, by a round, at followers); `abdication` (how a term
-//! ends in order); `disk` (what must wait for the disk). `role` holds what belongs to a role alone, `invariants` what must
+//! ends in order); `membership` (who belongs to the group); `disk` (what must wait for the disk). `role` holds what belongs to a role alone, `invariants` what must
 //! always be true, `fingerprint` what distinguishes two situations.
 //!
 //! Chapters 3, 6.4 and 9.6 of Ongaro's dissertation ("Consensus: Bridging Theory and Practice", 2014) are implemented
 //! here. Deviations: heartbeat and AppendEntries are one message; pre-vote and promises are always on; a vote request
-//! is refused during a promise *before* its term is adopted; configuration entries take effect when appended, but
-//! membership changes cannot be proposed yet; there are no snapshots yet.
+//! is refused during a promise *before* its term is adopted; there are no snapshots yet.
 
 mod abdication;
 mod commit;
@@ -28,6 +27,7 @@ mod follower;
 mod forward;
 mod invariants;
 mod lease;
+mod membership;
 mod progress;
 mod promise;
 mod read;
@@ -38,8 +38,9 @@ mod standing;
 mod succession;
 
 pub use effects::{
-    Abdication, Consistency, Counters, Event, Fatal, Input, Lease, Load, LoadPurpose, Output, ProposeError, Proposed,
-    ReadAnswer, ReadError, ReadId, RoleKind, TransferAnswer, TransferError, TransferId,
+    Abdication, Change, ChangeAnswer, ChangeError, ChangeId, Consistency, Counters, Event, Fatal, Input, Lease, Load,
+    LoadPurpose, Output, ProposeError, Proposed, ReadAnswer, ReadError, ReadId, RoleKind, TransferAnswer,
+    TransferError, TransferId,
 };
 pub use fingerprint::Frame;
 pub use invariants::Violation;
@@ -69,7 +70,8 @@ pub struct Restored {
     pub hard_state: HardState,
     /// The log as it is on disk: every entry in it is durable.
     pub log: Log,
-    /// Every configuration in the log, oldest first, each with its index.
+    /// Every configuration in the log, oldest first, each with its index. None only in an empty log: the node waits for a
+    /// leader to make it a member.
     pub configurations: Vec<(Index, Configuration)>,
     /// The last index the state machine has applied.
     pub applied: Index,
@@ -91,6 +93,14 @@ impl Restored {
         let write = Write { seq: WriteSeq(0), hard_state: Some(hard_state), truncate_from: None, entries: vec![entry] };
         let configurations = vec![(id.index, configuration)];
         (write, Self { hard_state, log, configurations, applied: Index::ZERO, founded_now: true })
+    }
+
+    /// A node that is to join a group which others have founded: it knows nothing, and stands for nothing before a leader
+    /// has made it a voter.
+    #[must_use]
+    pub fn joining() -> Self {
+        let (hard_state, log) = (HardState::default(), Log::new());
+        Self { hard_state, log, configurations: Vec::new(), applied: Index::ZERO, founded_now: true }
     }
 
     fn check(&self) -> Result<(), StartError> {
@@ -120,8 +130,8 @@ pub enum StartError {
         /// The last entry of the log.
         last: EntryId,
     },
-    /// The log holds no configuration.
-    #[error("the log holds no configuration: the group was never founded here")]
+    /// The log holds entries, but no configuration.
+    #[error("the log holds entries, but no configuration: its beginning was lost")]
     NoConfiguration,
     /// The log holds a term above the hard state's.
     #[error("the log holds {last}, but the newest term on disk is {term}: the hard state was lost")]
@@ -157,6 +167,8 @@ pub struct CoreStatus {
     pub applied: Index,
     /// The configuration in use: the latest in the log.
     pub configuration: Configuration,
+    /// Where it stands; 0 if this node has not heard of the group yet.
+    pub configuration_index: Index,
     /// The peers, if it leads: (node, match index).
     pub peers: Vec<(NodeId, Index)>,
     /// Why no leader is known, if none is.
@@ -293,7 +305,11 @@ impl Core {
         let next_round = RoundId(rng.next_u64() >> 16);
         let stamp_offset = rng.next_u64();
         let Restored { hard_state, log, configurations, applied, founded_now } = restored;
-        let configurations = Configurations::new(configurations).ok_or(StartError::NoConfiguration)?;
+        let configurations = match Configurations::new(configurations) {
+            Some(configurations) => configurations,
+            None if log.last() == EntryId::ZERO => Configurations::unknown(),
+            None => return Err(StartError::NoConfiguration),
+        };
         let mut core = Self {
             rng,
             next_round,
@@ -350,6 +366,7 @@ impl Core {
             Input::Propose(commands) => self.propose(now, commands, out),
             Input::Read(id, consistency) => self.read(now, id, consistency, out),
             Input::Transfer(id, target) => self.transfer(now, id, target, out),
+            Input::Change(id, change) => self.change(now, id, change, out),
             Input::ClockJumped => self.clock_jumped(now),
             Input::Durable(seq) => self.durable(now, seq, out),
             Input::WriteFailed => self.abdicate_and_stop(now, Fatal::LogFailed, out),
@@ -396,6 +413,7 @@ impl Core {
             commit: self.commit,
             applied: self.apply.applied,
             configuration: self.configuration().clone(),
+            configuration_index: self.configurations.index_in_use(),
             peers,
             no_leader: self.no_leader(),
             transferring: self.drains(),
@@ -466,6 +484,7 @@ impl Core {
         self.report_durability(now, out);
         self.commit_by_quorum(now, out);
         self.hand_over_if_ready(now, out);
+        self.go_on_changing(now, out);
         self.hand_out(out);
     }
 
@@ -505,7 +524,10 @@ impl Core {
     fn append(&mut self, entry: Entry, out: &mut Output) {
         if entry.kind == EntryKind::Configuration {
             match Configuration::decode(&entry.payload) {
-                Ok(configuration) => self.configurations.append(entry.id.index, configuration),
+                Ok(configuration) => {
+                    self.configurations.append(entry.id.index, configuration);
+                    out.events.push(Event::Configuration { index: entry.id.index });
+                }
                 Err(_) => return self.stop(Fatal::Configuration(entry.id), out),
             }
         }
@@ -529,6 +551,7 @@ impl Core {
     fn stop(&mut self, fatal: Fatal, out: &mut Output) {
         self.refuse_reads(ReadError::Stopped(fatal), out);
         self.give_up_transfer(TransferError::Stopped(fatal), out);
+        self.give_up_change(ChangeError::Stopped(fatal), out);
         self.stopped = Some(fatal);
         out.events.push(Event::Stopped(fatal));
     }
@@ -571,6 +594,7 @@ fn refuse_stopped(fatal: Fatal, input: Input, out: &mut Output) {
         Input::Transfer(id, _) => {
             out.transfers.push(TransferAnswer { id, result: Err(TransferError::Stopped(fatal)) });
         }
+        Input::Change(id, _) => out.changes.push(ChangeAnswer { id, result: Err(ChangeError::Stopped(fatal)) }),
         _ => {}
     }
 }

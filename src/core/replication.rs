@@ -13,7 +13,7 @@ use crate::types::{EntryId, Index, NodeId, Term};
 
 /// Whether a peer is written to even if there is nothing new for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Urge {
+pub(super) enum Urge {
     /// Only entries are worth a message.
     Entries,
     /// A heartbeat or a confirmation is due: an empty append will do.
@@ -96,6 +96,7 @@ impl Core {
         for peer in due {
             self.write_to(peer, Urge::Always, now, out);
         }
+        self.go_on_changing(now, out);
     }
 
     /// Writes to every peer, entries or not.
@@ -120,7 +121,7 @@ impl Core {
     }
 
     /// Sends a peer what its window has room for. Never waits for another peer (rows `l02`, `s03`).
-    fn write_to(&mut self, peer: NodeId, mut urge: Urge, now: Instant, out: &mut Output) {
+    pub(super) fn write_to(&mut self, peer: NodeId, mut urge: Urge, now: Instant, out: &mut Output) {
         while let Some(progress) = self.progress(peer) {
             let next = progress.next_index;
             let entries = self.next_entries(peer, out);
@@ -228,7 +229,11 @@ impl Core {
             return;
         }
         if message.term > self.hard_state.term {
-            return self.higher_term_at_peer(now, message.term, out);
+            // Whoever is on the way out deposes nobody (rule `p12`).
+            if self.configuration().is_member(from) {
+                self.higher_term_at_peer(now, message.term, out);
+            }
+            return;
         }
         match answer.outcome {
             AppendOutcome::OldTerm => self.counters.misdirected += 1,
@@ -239,6 +244,7 @@ impl Core {
         }
         self.answer_confirmed_reads(now, out);
         self.hand_over_if_ready(now, out);
+        self.go_on_changing(now, out);
     }
 
     /// A member has seen a newer term. As long as the majority is still ours it is the member that is stranded: to bring it
@@ -275,6 +281,7 @@ impl Core {
         if let Some(progress) = self.progress_mut(from) {
             progress.accepted(matched, answer.stamp, now);
         }
+        self.note_lesson(now, from);
         self.commit_by_quorum(now, out);
         self.write_to(from, Urge::Entries, now, out);
     }

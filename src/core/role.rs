@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::Timing;
 use crate::core::fingerprint::project;
+use crate::core::membership::Changing;
 use crate::core::progress::Progress;
 use crate::core::read::Reads;
 use crate::core::round::Round;
@@ -76,6 +77,10 @@ pub(super) struct Leader {
     pub(super) lease_from: Instant,
     /// The transfer that is open (rule `p09`).
     pub(super) transfer: Option<Transfer>,
+    /// The change of members that is open.
+    pub(super) changing: Option<Box<Changing>>,
+    /// No lease that was told to anybody ends later (rule `p15`).
+    pub(super) published: Instant,
     pub(super) line: Line,
     /// Entries of this term that are not committed, per batch, oldest first.
     pub(super) uncommitted: VecDeque<Batch>,
@@ -115,6 +120,8 @@ project!(Leader {
     lease_until,
     lease_from,
     transfer,
+    changing,
+    published,
     line,
     uncommitted,
     uncommitted_entries,
@@ -155,11 +162,18 @@ impl Leader {
             lease_until: Instant::ZERO,
             lease_from: Instant::ZERO,
             transfer: None,
+            changing: None,
+            published: Instant::ZERO,
             line: Line::default(),
             uncommitted: VecDeque::new(),
             uncommitted_entries: 0,
             uncommitted_bytes: 0,
         }
+    }
+
+    /// A member to be written to from now on, if it is not already: first after `last`.
+    pub(super) fn welcome(&mut self, member: NodeId, last: Index) {
+        self.peers.entry(member).or_insert_with(|| Progress::new(last));
     }
 
     /// The next heartbeat or the next request that has waited too long.

@@ -1,13 +1,15 @@
 //! The members of a group, possibly in transition (dissertation §4.3).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::fmt;
 
 use crate::quorum::{Tally, Voters};
 use crate::types::NodeId;
 
 /// The members of a group.
 ///
-/// While `outgoing` is not empty the configuration is *joint*: everything needs a quorum of both halves.
+/// While `outgoing` is not empty the configuration is *joint*: everything needs a quorum of both halves. Learners
+/// replicate and do not vote; one that is also in `outgoing` votes in that half until the joint configuration is left.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
 pub struct Configuration {
     voters: Voters,
@@ -58,9 +60,8 @@ impl Configuration {
         if voters.is_empty() {
             return Err(ConfigurationError::NoVoters);
         }
-        let misplaced = |node: &NodeId| learners.contains(*node) || node.0 == 0;
-        let bad_voter = voters.iter().chain(outgoing.iter()).find(misplaced);
-        if let Some(node) = bad_voter.or_else(|| learners.iter().find(|node| node.0 == 0)) {
+        let nobody = voters.iter().chain(outgoing.iter()).chain(learners.iter()).find(|node| node.0 == 0);
+        if let Some(node) = nobody.or_else(|| voters.iter().find(|node| learners.contains(*node))) {
             return Err(ConfigurationError::BadMember(node));
         }
         Ok(Self { voters, outgoing, learners })
@@ -85,6 +86,12 @@ impl Configuration {
     #[must_use]
     pub fn learners(&self) -> &Voters {
         &self.learners
+    }
+
+    /// Whether `node` is a member of any kind.
+    #[must_use]
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.is_voter(node) || self.learners.contains(node)
     }
 
     /// Whether two halves decide together.
@@ -128,6 +135,41 @@ impl Configuration {
         if all_won { Tally::Won } else { Tally::Open }
     }
 
+    /// The configuration that comes next on the way to `target`, which is not joint; `None` if this is `target`.
+    ///
+    /// A joint configuration is left first. Whoever is to vote and is no member yet becomes a learner first. Then one
+    /// voter more or less is a step of its own, since majorities of the two overlap (dissertation §4.1); everything else
+    /// goes by way of a joint configuration (§4.3).
+    #[must_use]
+    pub fn next_towards(&self, target: &Self) -> Option<Self> {
+        if self.is_joint() {
+            return Some(self.left());
+        }
+        if self == target {
+            return None;
+        }
+        let newcomers = self.newcomers(target);
+        if !newcomers.is_empty() {
+            let learners = Voters::from_nodes(self.learners.iter().chain(newcomers));
+            return Some(Self { learners, ..self.clone() });
+        }
+        let added = target.voters.iter().filter(|node| !self.voters.contains(*node)).count();
+        let removed = self.voters.iter().filter(|node| !target.voters.contains(*node)).count();
+        let outgoing = if added + removed > 1 { self.voters.clone() } else { Voters::default() };
+        Some(Self { outgoing, ..target.clone() })
+    }
+
+    /// What a joint configuration becomes.
+    #[must_use]
+    pub fn left(&self) -> Self {
+        Self { outgoing: Voters::default(), ..self.clone() }
+    }
+
+    /// The voters of `target` that are no members here.
+    fn newcomers(&self, target: &Self) -> Vec<NodeId> {
+        target.voters.iter().filter(|node| !self.is_member(*node)).collect()
+    }
+
     /// The bytes of a configuration entry: version, three counts, then the ids, little endian. The same
     /// configuration always gives the same bytes.
     #[must_use]
@@ -161,8 +203,27 @@ impl Configuration {
         let [voters, outgoing, learners] =
             counts.map(|count| Voters::from_nodes((0..count).map(|_| NodeId(bytes.get_u64_le()))));
         let decoded = Self::new(voters, outgoing, learners)?;
-        let all_distinct = decoded.halves().map(Voters::len).sum::<usize>() + decoded.learners.len();
+        let all_distinct = decoded.voters.len() + decoded.outgoing.len() + decoded.learners.len();
         if all_distinct == counts.iter().sum::<usize>() { Ok(decoded) } else { Err(ConfigurationError::Malformed) }
+    }
+}
+
+/// `n1 n2 n3`; `n3 n4 | n1 n2 n3` while joint; `n1 n2 n3, learners n4`.
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, nodes: &Voters| {
+            nodes.iter().enumerate().try_for_each(|(at, node)| write!(f, "{}{node}", if at > 0 { " " } else { "" }))
+        };
+        list(f, &self.voters)?;
+        if self.is_joint() {
+            f.write_str(" | ")?;
+            list(f, &self.outgoing)?;
+        }
+        if !self.learners.is_empty() {
+            f.write_str(", learners ")?;
+            list(f, &self.learners)?;
+        }
+        Ok(())
     }
 }
 
@@ -195,13 +256,55 @@ mod tests {
     }
 
     #[test]
+    fn people_can_read_them() {
+        assert_eq!(joint().to_string(), "n1 n2 n3 | n3 n4 n5, learners n6");
+        assert_eq!(joint().left().to_string(), "n1 n2 n3, learners n6");
+    }
+
+    #[test]
     fn impossible_configurations_are_refused() {
         assert_eq!(Configuration::of_voters([]), Err(ConfigurationError::NoVoters));
         assert_eq!(Configuration::of_voters([NodeId(0)]), Err(ConfigurationError::BadMember(NodeId(0))));
         let both = Configuration::new(set(&[1, 2]), set(&[]), set(&[2]));
         assert_eq!(both, Err(ConfigurationError::BadMember(NodeId(2))));
+        let to_be_demoted = Configuration::new(set(&[1, 2]), set(&[2, 3]), set(&[3])).unwrap();
+        assert!(to_be_demoted.is_voter(NodeId(3)) && !to_be_demoted.left().is_voter(NodeId(3)));
         let many = Configuration::of_voters((1..=256).map(NodeId));
         assert_eq!(many, Err(ConfigurationError::TooManyMembers(256)));
+    }
+
+    /// The way from one configuration to another.
+    fn way(from: &Configuration, to: &Configuration) -> Vec<Configuration> {
+        let mut steps = vec![from.clone()];
+        while let Some(next) = steps.last().unwrap().next_towards(to) {
+            assert!(steps.len() < 5, "{steps:?}");
+            steps.push(next);
+        }
+        steps.split_off(1)
+    }
+
+    #[test]
+    fn a_single_voter_more_or_less_is_one_step() {
+        let three = Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap();
+        let two = Configuration::of_voters([1, 2].map(NodeId)).unwrap();
+        assert_eq!(way(&three, &two), std::slice::from_ref(&two));
+        let with_learner = Configuration::new(set(&[1, 2]), set(&[]), set(&[3])).unwrap();
+        assert_eq!(way(&two, &three), [with_learner.clone(), three.clone()], "a newcomer learns before it votes");
+        assert_eq!(way(&three, &with_learner), [with_learner], "and may be made a learner again");
+    }
+
+    #[test]
+    fn everything_else_goes_by_way_of_a_joint_configuration() {
+        let old = Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap();
+        let new = Configuration::new(set(&[3, 4, 5]), set(&[]), set(&[1])).unwrap();
+        let learning = Configuration::new(set(&[1, 2, 3]), set(&[]), set(&[4, 5])).unwrap();
+        let joint = Configuration::new(set(&[3, 4, 5]), set(&[1, 2, 3]), set(&[1])).unwrap();
+        assert_eq!(way(&old, &new), [learning, joint, new.clone()]);
+        assert_eq!(way(&joint_of(&new), &old).first(), Some(&new), "a joint one is left first");
+    }
+
+    fn joint_of(simple: &Configuration) -> Configuration {
+        Configuration::new(simple.voters.clone(), set(&[7, 8]), simple.learners.clone()).unwrap()
     }
 
     #[test]
@@ -211,7 +314,26 @@ mod tests {
         assert_eq!(Configuration::decode(&bytes), Err(ConfigurationError::Malformed));
     }
 
+    /// Whether every quorum of `one` shares a node with every quorum of `other`, by trying all sets of nodes.
+    fn quorums_overlap(one: &Configuration, other: &Configuration) -> bool {
+        let wins = |configuration: &Configuration, side: u32, yes: bool| {
+            configuration.tally(|node| Some((side >> node.0 & 1 == 1) == yes)) == Tally::Won
+        };
+        !(0..1 << 8).any(|side| wins(one, side, true) && wins(other, side, false))
+    }
+
     quickcheck! {
+        /// Whatever the way, neighbours on it cannot decide without each other: no two leaders in a term (dissertation §4.1).
+        fn neighbours_on_the_way_overlap(from: Vec<u8>, to: Vec<u8>, learners: Vec<u8>) -> bool {
+            let ids = |ids: Vec<u8>| ids.into_iter().map(|id| NodeId(u64::from(id % 7) + 1));
+            let (Ok(from), to) = (Configuration::of_voters(ids(from)), Voters::from_nodes(ids(to))) else { return true };
+            let learners = Voters::from_nodes(ids(learners).filter(|id| !to.contains(*id)));
+            let Ok(to) = Configuration::new(to, Voters::default(), learners) else { return true };
+            let mut steps = vec![from.clone()];
+            steps.extend(way(&from, &to));
+            steps.last() == Some(&to) && steps.windows(2).all(|pair| quorums_overlap(&pair[0], &pair[1]))
+        }
+
         fn configurations_survive_encoding(voters: Vec<u8>, outgoing: Vec<u8>, learners: Vec<u8>) -> bool {
             let sets = [voters, outgoing, learners]
                 .map(|ids| Voters::from_nodes(ids.into_iter().take(60).map(|id| NodeId(u64::from(id) + 1))));

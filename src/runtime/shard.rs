@@ -269,6 +269,9 @@ impl Entrance {
                 let successor = successor.map(|successor| successor.0);
                 info!(logger, "gave up leadership"; "group" => group, "successor" => successor, "why" => ?why);
             }
+            Event::Configuration { index } => {
+                info!(logger, "the members changed"; "group" => group, "index" => %index);
+            }
             Event::Removed => warn!(logger, "removed from the group"; "group" => group),
             Event::Stopped(fatal) => {
                 crit!(logger, "the group stopped on this node"; "group" => group, "reason" => %fatal);

@@ -86,7 +86,7 @@ impl<M: StateMachine> World<M> {
                 self.tally.quorum_lost += u64::from(why == Abdication::QuorumLost);
                 self.tally.disk_stalled += u64::from(why == Abdication::DiskStalled);
             }
-            Event::Refused { .. } => {}
+            Event::Refused { .. } | Event::Configuration { .. } => {}
             Event::Stopped(fatal) => {
                 if let Some(life) = &mut self.node_mut(id).life {
                     life.stopped = Some(fatal);

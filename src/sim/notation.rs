@@ -153,6 +153,7 @@ pub fn event(node: NodeId, event: &Event) -> String {
         }
         Event::Abdicated { successor: Some(successor), why } => format!("abdicates to {successor} ({why:?})"),
         Event::Abdicated { successor: None, why } => format!("abdicates ({why:?})"),
+        Event::Configuration { index } => format!("uses the configuration at {index}"),
         Event::Removed => "was removed".to_owned(),
         Event::Stopped(fatal) => format!("stopped: {fatal}"),
     }

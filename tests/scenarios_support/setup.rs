@@ -20,6 +20,7 @@ struct Setup {
     limits: Limits,
     priorities: BTreeMap<NodeId, Priority>,
     learners: Vec<NodeId>,
+    joining: Vec<NodeId>,
     lease_reads: bool,
     succession: bool,
     /// The nodes are not started yet.
@@ -36,6 +37,7 @@ pub(crate) fn cluster(words: &mut Words<'_>) -> Result<World, String> {
         limits: Limits::default(),
         priorities: BTreeMap::new(),
         learners: Vec::new(),
+        joining: Vec::new(),
         lease_reads: false,
         succession: true,
         down: false,
@@ -69,7 +71,8 @@ impl Setup {
             "e" => self.timing = Timing::from_election_timeout(duration(value, e)?),
             "rpc-timeout" => self.timing.rpc_timeout = duration(value, e)?,
             "heartbeat" => self.timing.heartbeat_interval = duration(value, e)?,
-            "learners" => self.learners = value.split(',').map(|id| node(id.trim())).collect::<Result<_, _>>()?,
+            "learners" => self.learners = nodes(value)?,
+            "joining" => self.joining = nodes(value)?,
             "window-entries" => self.limits.window_entries = number(value, "a number")?,
             "append-entries" => self.limits.append_entries = number(value, "a number")?,
             "uncommitted-entries" => self.limits.uncommitted_entries = number(value, "a number")?,
@@ -98,6 +101,8 @@ impl Setup {
         let configuration = Configuration::new(voters, Voters::default(), learners).map_err(|e| e.to_string())?;
         let members = configuration.members().into_iter();
         let nodes = members.map(|id| (id, Node::new(self.config(id), Disk::founded(configuration.clone()))));
+        let joining = self.joining.iter().map(|id| (*id, Node::new(self.config(*id), Disk::joining())));
+        let nodes = nodes.chain(joining);
         let mut world = World::new(self.timing.election_timeout_min, nodes.collect());
         if !self.down {
             let ids: Vec<_> = world.nodes.keys().copied().collect();
@@ -115,6 +120,11 @@ impl Setup {
         config.succession = self.succession;
         config
     }
+}
+
+/// `n4,n5`.
+fn nodes(list: &str) -> Result<Vec<NodeId>, String> {
+    list.split(',').map(node).collect()
 }
 
 /// `on-disk n1 t3 vote n2 promised 2E log 1 1 2 3`: term, vote, the longest promise it may have given (otherwise E), and

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use tenure::core::{
-    Consistency, Core, Event, Input, Load, Output, Proposed, ReadAnswer, ReadId, TransferAnswer, TransferId,
+    Change, ChangeAnswer, ChangeId, Consistency, Core, Event, Input, Load, Output, Proposed, ReadAnswer, ReadId,
+    TransferAnswer, TransferId,
 };
 use tenure::log::{Entry, Write};
 use tenure::message::Message;
@@ -182,6 +183,9 @@ impl World {
         for answer in out.transfers {
             self.answer_transfer(id, answer);
         }
+        for answer in out.changes {
+            self.answer_change(id, answer);
+        }
         self.apply(id, out.apply);
         for load in out.loads {
             match self.nodes.get_mut(&id).and_then(|node| node.unread.as_mut()) {
@@ -317,6 +321,11 @@ impl World {
         self.step(id, Input::Transfer(TransferId(self.asked), to));
     }
 
+    pub(crate) fn change(&mut self, id: NodeId, change: Change) {
+        self.asked += 1;
+        self.step(id, Input::Change(ChangeId(self.asked), change));
+    }
+
     fn answer_read(&mut self, id: NodeId, answer: ReadAnswer) {
         let read = answer.id.0;
         let line = match answer.result {
@@ -331,6 +340,14 @@ impl World {
         let line = match answer.result {
             Ok(successor) => format!("{id} hands over to {successor}"),
             Err(error) => format!("{id} does not hand over: {error}"),
+        };
+        self.notation.always(self.elapsed, line);
+    }
+
+    fn answer_change(&mut self, id: NodeId, answer: ChangeAnswer) {
+        let line = match answer.result {
+            Ok(index) => format!("{id} has changed the members, by {index}"),
+            Err(error) => format!("{id} does not change the members: {error}"),
         };
         self.notation.always(self.elapsed, line);
     }
@@ -356,6 +373,10 @@ impl World {
         match event {
             // The message that brought it was printed.
             Event::Refused { .. } if self.notation.shows(Topic::Votes) => {}
+            Event::Configuration { .. } => {
+                let in_use = self.nodes[&id].core.as_ref().map(|core| core.status().configuration.to_string());
+                self.notation.line(Topic::Roles, self.elapsed, format!("{line}: {}", in_use.unwrap_or_default()));
+            }
             Event::Role { .. } | Event::Refused { .. } => self.notation.line(Topic::Roles, self.elapsed, line),
             _ => self.notation.always(self.elapsed, line),
         }

@@ -25,6 +25,11 @@ impl Disk {
         disk
     }
 
+    /// The disk of a node that has never heard of the group.
+    pub fn joining() -> Self {
+        Self { founded_now: true, ..Self::default() }
+    }
+
     /// A disk with this history: entry 1 is the founding configuration, the others have the given terms.
     pub fn with_history(configuration: Configuration, hard_state: HardState, terms: &[u64]) -> Self {
         let mut disk = Self::founded(configuration);

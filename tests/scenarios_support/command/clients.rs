@@ -1,7 +1,10 @@
 //! What clients ask of a node.
 
 use bytes::Bytes;
-use tenure::core::{Consistency, Input};
+use tenure::core::{Change, Consistency, Input};
+use tenure::quorum::{Configuration, Voters};
+
+use tenure::types::NodeId;
 
 use crate::table::command::{node, running};
 use crate::table::words::{Words, number};
@@ -44,4 +47,26 @@ pub(super) fn transfer(world: &mut World, words: &mut Words<'_>) -> Result<(), S
     let to = if words.accept("best") { None } else { Some(node(world, words)?) };
     world.transfer(id, to);
     Ok(())
+}
+
+/// `change n1 to n2 n3 n4 learners n5 expected 7 within 5E`: what the group is to become; by default nobody learns, whatever
+/// is in use is expected, and newcomers have ten election timeouts.
+pub(super) fn change(world: &mut World, words: &mut Words<'_>) -> Result<(), String> {
+    let id = running(world, words)?;
+    words.expect("to")?;
+    let voters = Voters::from_nodes(some_nodes(words)?);
+    let learners = if words.accept("learners") { some_nodes(words)? } else { Vec::new() };
+    let to = Configuration::new(voters, Voters::default(), Voters::from_nodes(learners)).map_err(|e| e.to_string())?;
+    let expected = if words.accept("expected") { Some(words.index()?) } else { None };
+    let patience = if words.accept("within") { words.duration(world.e)? } else { world.e * 10 };
+    world.change(id, Change { expected, to, patience });
+    Ok(())
+}
+
+fn some_nodes(words: &mut Words<'_>) -> Result<Vec<NodeId>, String> {
+    let mut nodes = vec![words.node()?];
+    while words.peek().is_some_and(|word| word.starts_with('n')) {
+        nodes.push(words.node()?);
+    }
+    Ok(nodes)
 }

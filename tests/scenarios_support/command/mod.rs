@@ -44,6 +44,7 @@ fn dispatch(world: &mut World, name: &str, words: &mut Words<'_>) -> Result<(), 
         "propose" => clients::propose(world, words),
         "read" => clients::read(world, words),
         "transfer" => clients::transfer(world, words),
+        "change" => clients::change(world, words),
 
         "cut" => links::cut(world, words),
         "links" => links::only(world, words),
