@@ -50,7 +50,8 @@ impl Core {
             return out.changes.push(ChangeAnswer { id, result: Err(error) });
         }
         let Change { to, patience, .. } = change;
-        let changing = Changing { id, target: to, deadline: now + patience, lessons: BTreeMap::new() };
+        let mut changing = Changing { id, target: to, deadline: now + patience, lessons: BTreeMap::new() };
+        changing.time_newcomers(self.configurations.in_use(), now, self.log.last().index);
         if let Role::Leader(leader) = &mut self.role {
             leader.changing = Some(Box::new(changing));
         }
@@ -193,8 +194,9 @@ impl Changing {
         self.lessons.get(&node).is_some_and(|lesson| lesson.keeps_up)
     }
 
+    /// From now on learners that are to vote are timed; they may have been learners for long.
     fn time_newcomers(&mut self, in_use: &Configuration, now: Instant, last: Index) {
-        for node in self.target.voters().iter().filter(|node| !in_use.is_voter(*node)) {
+        for node in self.target.voters().iter().filter(|node| in_use.learners().contains(*node)) {
             self.lessons.entry(node).or_insert(Lesson { began: now, up_to: last, keeps_up: false });
         }
     }
