@@ -150,8 +150,9 @@ impl Core {
         let refusal = if request.campaign_term < self.hard_state.term {
             Some(Refusal::OldTerm)
         } else {
-            self.refusal(now, from, &request)
-                .or_else(|| self.membership_refusal(from, &request))
+            // Before promises: while somebody leads nobody would ever say so.
+            self.membership_refusal(from, &request)
+                .or_else(|| self.refusal(now, from, &request))
                 .or_else(|| self.log_refusal(&request))
                 .or_else(|| self.disk_stalls(now).then_some(Refusal::CannotVote))
         };
@@ -237,12 +238,15 @@ impl Core {
 
     fn count_pre_votes(&mut self, now: Instant, out: &mut Output) {
         let Role::PreCandidate(candidate) = &self.role else { return };
-        if candidate.round.removed(self.configuration()) {
+        let removal = candidate.round.removal(self.configuration());
+        if removal == Tally::Won {
             self.removed = true;
             out.events.push(Event::Removed);
         }
         match candidate.round.tally(self.configuration()) {
             Tally::Won => self.become_candidate(now, out),
+            // Of four voters two refusals are enough to lose, and three to know.
+            Tally::Lost if removal == Tally::Open => {}
             Tally::Lost => self.round_lost(now, out),
             Tally::Open => {}
         }

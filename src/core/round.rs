@@ -61,10 +61,13 @@ impl Round {
         self.ballots.iter().map(|(voter, verdict)| (*voter, *verdict)).collect()
     }
 
-    /// Whether a quorum says that this node was removed (rule `p14`).
-    pub(super) fn removed(&self, configuration: &Configuration) -> bool {
+    /// Whether a quorum says that this node was removed (rule `p14`). Lost as long as nobody says so.
+    pub(super) fn removal(&self, configuration: &Configuration) -> Tally {
         let removed = |verdict: &Verdict| matches!(verdict, Verdict::Refused(Refusal::Removed { .. }));
-        configuration.tally(|voter| self.ballots.get(&voter).map(removed)) == Tally::Won
+        if !self.ballots.values().any(removed) {
+            return Tally::Lost;
+        }
+        configuration.tally(|voter| self.ballots.get(&voter).map(removed))
     }
 
     pub(super) fn tally(&self, configuration: &Configuration) -> Tally {
