@@ -17,7 +17,7 @@ use crate::core::role::Role;
 use crate::core::{Abdication, Change, ChangeAnswer, ChangeError, ChangeId, Core, Event, Output};
 use crate::log::{Entry, EntryKind};
 use crate::quorum::Configuration;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{EntryId, Index, NodeId};
 
 /// The change that a leader is making.
@@ -37,11 +37,12 @@ pub(super) struct Changing {
 struct Lesson {
     began: Instant,
     up_to: Index,
-    keeps_up: bool,
+    /// In the round before.
+    kept_up: bool,
 }
 
 project!(Changing { id: left_out, target, deadline, lessons });
-project!(Lesson { began, up_to, keeps_up });
+project!(Lesson { began, up_to, kept_up });
 
 impl Core {
     /// Begins a change, or refuses it.
@@ -100,7 +101,7 @@ impl Core {
 
     /// What to append now. Answers the change if it has come to its end.
     fn next_configuration(&mut self, now: Instant, out: &mut Output) -> Option<Configuration> {
-        let in_use = self.configurations.in_use();
+        let (in_use, e) = (self.configurations.in_use(), self.config.timing.promise());
         let Role::Leader(leader) = &mut self.role else { return None };
         let Some(changing) = &leader.changing else {
             return in_use.is_joint().then(|| in_use.left());
@@ -111,7 +112,9 @@ impl Core {
             leader.changing = None;
             return None;
         };
-        let behind = next.voters().iter().find(|node| !in_use.is_voter(*node) && !changing.keeps_up(*node));
+        let keeps_up =
+            |node| in_use.is_voter(node) || changing.lessons.get(&node).is_some_and(|it| it.keeps_up(now, e));
+        let behind = next.voters().iter().find(|node| !keeps_up(*node));
         let Some(behind) = behind.filter(|_| !in_use.is_joint()) else { return Some(next) };
         if changing.deadline <= now {
             let result = Err(ChangeError::TimedOut { behind });
@@ -162,8 +165,8 @@ impl Core {
         let Role::Leader(leader) = &mut self.role else { return };
         let (Some(changing), Some(progress)) = (&mut leader.changing, leader.peers.get(&peer)) else { return };
         if let Some(lesson) = changing.lessons.get_mut(&peer).filter(|lesson| progress.match_index >= lesson.up_to) {
-            let keeps_up = now <= lesson.began + e;
-            *lesson = Lesson { began: now, up_to: last, keeps_up };
+            let kept_up = lesson.in_time(now, e);
+            *lesson = Lesson { began: now, up_to: last, kept_up };
         }
     }
 
@@ -190,14 +193,21 @@ impl Core {
 }
 
 impl Changing {
-    fn keeps_up(&self, node: NodeId) -> bool {
-        self.lessons.get(&node).is_some_and(|lesson| lesson.keeps_up)
-    }
-
     /// From now on learners that are to vote are timed; they may have been learners for long.
     fn time_newcomers(&mut self, in_use: &Configuration, now: Instant, last: Index) {
         for node in self.target.voters().iter().filter(|node| in_use.learners().contains(*node)) {
-            self.lessons.entry(node).or_insert(Lesson { began: now, up_to: last, keeps_up: false });
+            self.lessons.entry(node).or_insert(Lesson { began: now, up_to: last, kept_up: false });
         }
+    }
+}
+
+impl Lesson {
+    fn in_time(&self, now: Instant, e: Duration) -> bool {
+        now <= self.began + e
+    }
+
+    /// It may have kept up and fallen silent since.
+    fn keeps_up(&self, now: Instant, e: Duration) -> bool {
+        self.kept_up && self.in_time(now, e)
     }
 }
