@@ -62,6 +62,7 @@ impl Core {
         let reached = self.configuration().reached(durable);
         if reached > self.commit && self.log.term_at(reached) == Some(self.hard_state.term) {
             self.advance_commit(reached, out);
+            self.note_removal(out);
             self.start_round_if_due(now, out);
         }
     }
@@ -75,7 +76,6 @@ impl Core {
         if let Role::Leader(leader) = &mut self.role {
             leader.committed(commit);
         }
-        self.note_removal(out);
         self.hand_out(out);
     }
 

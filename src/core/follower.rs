@@ -65,7 +65,8 @@ impl Core {
             self.become_follower(Some(leader), deadline, out);
         }
         self.abdicated = self.abdicated.filter(|token| token.term >= self.hard_state.term);
-        self.removed = false;
+        // By its own log it is no member: what it has been told of stays true.
+        self.removed &= !self.configuration().is_member(self.config.id);
         self.held_back = None;
         self.last_round = None;
         self.give_promise(now, leader);
@@ -155,7 +156,12 @@ impl Core {
     /// Commit follows the leader's up to where the logs are known to agree, not up to whatever stands behind (bug `b28`).
     fn advance_commit_as_follower(&mut self, leader_commit: Index, out: &mut Output) {
         if let Role::Follower(follower) = &self.role {
-            self.advance_commit(leader_commit.min(follower.verified), out);
+            let verified = follower.verified;
+            self.advance_commit(leader_commit.min(verified), out);
+            // Otherwise more is committed than is here, and it may be a member again by that.
+            if leader_commit <= verified {
+                self.note_removal(out);
+            }
         }
     }
 

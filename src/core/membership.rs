@@ -179,11 +179,11 @@ impl Core {
         }
     }
 
-    /// More is committed: if that is a configuration without this node, it is no member any more.
+    /// Everything committed is here: if the latest configuration is, and is without this node, it is no member any more.
     pub(super) fn note_removal(&mut self, out: &mut Output) {
         let id = self.config.id;
         let (_, committed) = self.configurations.committed(self.commit);
-        // A newcomer passes configurations of the time before it.
+        // A newcomer has not been one yet.
         let gone = !committed.is_member(id) && !self.configuration().is_member(id) && self.configurations.ever_had(id);
         if gone && !self.removed {
             self.removed = true;
