@@ -162,6 +162,9 @@ pub enum ChangeError {
     /// The target is a joint configuration. Say which voters there are to be in the end.
     #[error("the target is a joint configuration")]
     Joint,
+    /// On the way, with those who come and those who go, there would be so many members. Change fewer at a time.
+    #[error("on the way there would be {0} members, {max} are allowed: change fewer at a time", max = Configuration::MAX_MEMBERS)]
+    TooManyMembers(usize),
     /// Leadership is being handed over, which ends within an election timeout. Ask the successor.
     #[error("leadership is being handed over; ask the next leader")]
     Transferring,

@@ -71,6 +71,10 @@ impl Core {
         if change.to.is_joint() {
             return Err(ChangeError::Joint);
         }
+        let largest = self.configuration().way_to(&change.to).map(|step| step.size()).max().unwrap_or_default();
+        if largest > Configuration::MAX_MEMBERS {
+            return Err(ChangeError::TooManyMembers(largest));
+        }
         if self.drains() {
             return Err(ChangeError::Transferring);
         }

@@ -53,10 +53,11 @@ impl Configuration {
     /// # Errors
     /// [`ConfigurationError`] names what is wrong.
     pub fn new(voters: Voters, outgoing: Voters, learners: Voters) -> Result<Self, ConfigurationError> {
-        let members = voters.len() + outgoing.len() + learners.len();
-        if members > Self::MAX_MEMBERS {
-            return Err(ConfigurationError::TooManyMembers(members));
+        let all = Self { voters, outgoing, learners };
+        if all.size() > Self::MAX_MEMBERS {
+            return Err(ConfigurationError::TooManyMembers(all.size()));
         }
+        let Self { voters, outgoing, learners } = all;
         if voters.is_empty() {
             return Err(ConfigurationError::NoVoters);
         }
@@ -65,6 +66,12 @@ impl Configuration {
             return Err(ConfigurationError::BadMember(node));
         }
         Ok(Self { voters, outgoing, learners })
+    }
+
+    /// What counts for [`MAX_MEMBERS`](Self::MAX_MEMBERS): all three sets, so a voter of both halves counts twice.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.voters.len() + self.outgoing.len() + self.learners.len()
     }
 
     /// Everybody, each once, in ascending order.
@@ -159,6 +166,11 @@ impl Configuration {
         Some(Self { outgoing, ..target.clone() })
     }
 
+    /// Every configuration on the way to `target`, which is the last; see [`next_towards`](Self::next_towards).
+    pub fn way_to(&self, target: &Self) -> impl Iterator<Item = Self> {
+        std::iter::successors(self.next_towards(target), |at| at.next_towards(target))
+    }
+
     /// What a joint configuration becomes.
     #[must_use]
     pub fn left(&self) -> Self {
@@ -203,7 +215,7 @@ impl Configuration {
         let [voters, outgoing, learners] =
             counts.map(|count| Voters::from_nodes((0..count).map(|_| NodeId(bytes.get_u64_le()))));
         let decoded = Self::new(voters, outgoing, learners)?;
-        let all_distinct = decoded.voters.len() + decoded.outgoing.len() + decoded.learners.len();
+        let all_distinct = decoded.size();
         if all_distinct == counts.iter().sum::<usize>() { Ok(decoded) } else { Err(ConfigurationError::Malformed) }
     }
 }
@@ -275,12 +287,9 @@ mod tests {
 
     /// The way from one configuration to another.
     fn way(from: &Configuration, to: &Configuration) -> Vec<Configuration> {
-        let mut steps = vec![from.clone()];
-        while let Some(next) = steps.last().unwrap().next_towards(to) {
-            assert!(steps.len() < 5, "{steps:?}");
-            steps.push(next);
-        }
-        steps.split_off(1)
+        let steps: Vec<_> = from.way_to(to).take(5).collect();
+        assert!(steps.len() < 5, "{steps:?}");
+        steps
     }
 
     #[test]
