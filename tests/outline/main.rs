@@ -12,6 +12,7 @@ mod abdication;
 mod bugs;
 mod leases;
 mod lessons;
+mod membership;
 mod promises;
 mod reads;
 mod replication;
@@ -23,8 +24,8 @@ mod table;
 use support::disk::Disk;
 use support::lone::*;
 use tenure::core::{
-    Abdication, Consistency, Event, Fatal, Input, Obstacle, Output, ProposeError, ReadError, RoleKind, StartError,
-    TransferError, TransferId,
+    Abdication, Change, ChangeError, Consistency, Event, Fatal, Input, Obstacle, Output, ProposeError, ReadError,
+    RoleKind, StartError, TransferError, TransferId,
 };
 use tenure::log::{Entry, EntryKind, HardState, LogSlice};
 use tenure::message::{

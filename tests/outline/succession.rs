@@ -216,7 +216,7 @@ fn o07_a_pre_candidate_that_learns_a_newer_term_stands_again_soon() {
 }
 
 /// Node 1, restarted with a founding configuration of three and then these, at index 2 and on, of term 3.
-fn with_configurations(later: &[Configuration]) -> Lone {
+pub(super) fn with_configurations(later: &[Configuration]) -> Lone {
     let hard_state = HardState { term: Term(3), vote: None, longest_promise: ms(E) };
     let mut disk = Disk::with_history(voters(3), hard_state, &[]);
     for (at, configuration) in later.iter().enumerate() {

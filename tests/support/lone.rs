@@ -4,7 +4,8 @@ use bytes::Bytes;
 use tenure::config::CoreConfig;
 use tenure::config::Priority;
 use tenure::core::{
-    Consistency, Core, Event, Input, Output, Proposed, ReadAnswer, ReadId, RoleKind, TransferAnswer, TransferId,
+    Change, ChangeAnswer, ChangeId, Consistency, Core, Event, Input, Output, Proposed, ReadAnswer, ReadId, RoleKind,
+    TransferAnswer, TransferId,
 };
 use tenure::log::{Entry, EntryKind, HardState, LogSlice};
 use tenure::message::{
@@ -43,6 +44,7 @@ pub struct Lone {
     pub applied: Vec<Entry>,
     pub reads: Vec<ReadAnswer>,
     pub transfers: Vec<TransferAnswer>,
+    pub changes: Vec<ChangeAnswer>,
     pub loads: u64,
     pub writes: u64,
 }
@@ -81,6 +83,7 @@ impl Lone {
             applied: Vec::new(),
             reads: Vec::new(),
             transfers: Vec::new(),
+            changes: Vec::new(),
             loads: 0,
             writes: 0,
         };
@@ -111,6 +114,7 @@ impl Lone {
             self.events.append(&mut out.events);
             self.reads.append(&mut out.reads);
             self.transfers.append(&mut out.transfers);
+            self.changes.append(&mut out.changes);
             self.writes += out.writes.len() as u64;
             self.disk.pending.extend(out.writes.drain(..));
             for load in std::mem::take(&mut out.loads) {
@@ -228,6 +232,11 @@ impl Lone {
     /// Asks to hand leadership over to a node, or to the best.
     pub fn transfer(&mut self, id: u64, target: Option<u64>) -> Vec<Message> {
         self.step(Input::Transfer(TransferId(id), target.map(NodeId)))
+    }
+
+    /// Asks for a change of the members.
+    pub fn change(&mut self, id: u64, change: Change) -> Vec<Message> {
+        self.step(Input::Change(ChangeId(id), change))
     }
 
     /// An abdication of `from` as leader of `term`.
