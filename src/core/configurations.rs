@@ -42,6 +42,14 @@ impl Configurations {
         (committed.0, &committed.1)
     }
 
+    /// Whether `node` votes in the latest committed one or in one after it. Until the latest is committed it may be that
+    /// only those who have it can be elected, even if they are no voters in it (dissertation §4.2.2).
+    pub(super) fn may_need(&self, node: NodeId, commit: Index) -> bool {
+        let (committed, _) = self.committed(commit);
+        let all = std::iter::once(&self.oldest).chain(&self.later);
+        all.filter(|(at, _)| *at >= committed).any(|(_, configuration)| configuration.is_voter(node))
+    }
+
     /// Whether one of them has `node` as a member.
     pub(super) fn ever_had(&self, node: NodeId) -> bool {
         std::iter::once(&self.oldest).chain(&self.later).any(|(_, configuration)| configuration.is_member(node))

@@ -1,6 +1,7 @@
 //! Elections: pre-vote (dissertation §9.6), vote (§3.4, §3.6.1), and the timers that start and end them.
 
 use bytes::Bytes;
+use std::cmp::Ordering;
 
 use crate::core::role::{Candidate, Follower, Leader, PreCandidate, Role};
 use crate::core::round::{Mandate, Round};
@@ -187,11 +188,15 @@ impl Core {
         }
     }
 
-    /// A newer configuration than the asker's is committed, and the asker is no voter in it (rule `p14`). Real votes are
-    /// never refused for that.
+    /// A newer configuration than the asker's is committed and the asker is no voter in it, or the asker's own is, and it
+    /// is no member (rule `p14`). Real votes are never refused for that.
     fn membership_refusal(&self, asker: NodeId, request: &VoteRequest) -> Option<Refusal> {
         let (configuration, committed) = self.configurations.committed(self.commit);
-        let removed = configuration > request.configuration && !committed.is_voter(asker);
+        let removed = match configuration.cmp(&request.configuration) {
+            Ordering::Greater => !committed.is_voter(asker),
+            Ordering::Equal => !committed.is_member(asker),
+            Ordering::Less => false,
+        };
         removed.then_some(Refusal::Removed { configuration })
     }
 

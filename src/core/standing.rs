@@ -13,7 +13,7 @@ use crate::types::{NodeId, Term};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Obstacle {
-    /// It is no voter in its latest configuration.
+    /// It is no voter, neither in its latest configuration nor in one that may still come back.
     NotAVoter,
     /// A quorum says that it was removed from the group (rule `p14`).
     Removed,
@@ -55,7 +55,7 @@ pub struct NoLeader {
 impl Core {
     /// What keeps this node from standing at `now`.
     pub(super) fn obstacle(&self, now: Instant) -> Option<Obstacle> {
-        if !self.configuration().is_voter(self.config.id) {
+        if !self.configurations.may_need(self.config.id, self.commit) {
             return Some(Obstacle::NotAVoter);
         }
         if self.removed {

@@ -445,6 +445,21 @@ fn p12_who_is_on_the_way_out_counts_for_nothing_and_deposes_nobody() {
 }
 
 /// A member of the configuration in use may depose a leader as ever.
+/// Whoever has a configuration that is not known to be committed may be the only one who can be elected.
+#[test]
+fn p14_who_is_on_the_way_out_may_be_needed_still() {
+    let mut lone = with_configurations(&[simple(&[2], &[])]);
+    let pre = lone.stand();
+    let votes = lone.grant(2, &pre);
+    assert_eq!(lone.role(), RoleKind::Candidate, "the only vote that counts is that of n2");
+    let sent = lone.grant(2, &votes);
+    assert_eq!(lone.role(), RoleKind::Leader);
+    lone.accept(2, &sent);
+    assert_eq!((lone.role(), lone.commit()), (RoleKind::Follower, 3), "and then no longer");
+    lone.pass(20 * E);
+    assert_eq!(lone.role(), RoleKind::Follower);
+}
+
 #[test]
 fn p12_who_stays_is_listened_to() {
     let mut lone = leader_of(3);

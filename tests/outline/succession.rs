@@ -140,8 +140,7 @@ fn a_high_priority_elects_no_stale_node() {
 
 #[test]
 fn p14_only_voters_stand() {
-    let log = [Configuration::of_voters([2, 3].map(NodeId)).unwrap()];
-    let mut lone = with_configurations(&log);
+    let mut lone = removed();
     lone.pass(10 * E);
     assert_eq!((lone.role(), lone.term()), (RoleKind::Follower, 3));
     assert_eq!(lone.core.status().no_leader.unwrap().obstacle, Some(Obstacle::NotAVoter));
@@ -149,7 +148,7 @@ fn p14_only_voters_stand() {
 
 #[test]
 fn p14_b10_who_is_no_voter_votes_all_the_same() {
-    let mut lone = with_configurations(&[Configuration::of_voters([2, 3].map(NodeId)).unwrap()]);
+    let mut lone = removed();
     lone.now = lone.now + ms(E);
     let sent = lone.vote_from(2, 9, EntryId::new(9, 3));
     assert_eq!(vote_verdicts(&sent)[0].2, Verdict::Granted);
@@ -157,7 +156,7 @@ fn p14_b10_who_is_no_voter_votes_all_the_same() {
     assert_eq!(lone.role(), RoleKind::Follower, "and does not stand even if it is told to");
 }
 
-/// Only a committed configuration that the asker has not seen removes it, and only from pre-votes.
+/// Only a committed configuration removes the asker, if it has no newer one, and only from pre-votes.
 #[test]
 fn p14_who_was_removed_is_told_so_in_a_pre_vote_and_nowhere_else() {
     let mut lone = with_configurations(&[Configuration::of_voters([1, 2].map(NodeId)).unwrap()]);
@@ -167,7 +166,9 @@ fn p14_who_was_removed_is_told_so_in_a_pre_vote_and_nowhere_else() {
     lone.append_from(2, 3, EntryId::new(2, 3), vec![], 2);
     lone.now = lone.now + ms(E);
     assert_eq!(refused(lone.pre_vote_from(3, 3, last)), Refusal::Removed { configuration: Index(2) });
-    assert_eq!(lone.pre_vote_of_configuration(3, 3, last, Index(2)), Verdict::Granted, "it has seen it");
+    let seen = lone.pre_vote_of_configuration(3, 3, last, Index(2));
+    assert_eq!(refused(seen), Refusal::Removed { configuration: Index(2) }, "it does not know that it is committed");
+    assert_eq!(lone.pre_vote_of_configuration(3, 3, last, Index(3)), Verdict::Granted, "that may be a newer one");
     let sent = lone.vote_from(3, 4, last);
     assert_eq!(vote_verdicts(&sent)[0].2, Verdict::Granted);
 }
@@ -213,6 +214,13 @@ fn o07_a_pre_candidate_that_learns_a_newer_term_stands_again_soon() {
     lone.answer_votes_in_term(2, &pre, Verdict::Granted, 6);
     assert_eq!((lone.role(), lone.term()), (RoleKind::Follower, 6));
     assert!(lone.deadline().since(lone.now) < ms(E / 4));
+}
+
+/// Node 1, restarted, and told since that it was removed.
+fn removed() -> Lone {
+    let mut lone = with_configurations(&[Configuration::of_voters([2, 3].map(NodeId)).unwrap()]);
+    lone.append_from(2, 3, EntryId::new(2, 3), vec![], 2);
+    lone
 }
 
 /// Node 1, restarted with a founding configuration of three and then these, at index 2 and on, of term 3.
