@@ -116,8 +116,8 @@ impl Core {
         self.stop(fatal, out);
     }
 
-    /// When a leader steps down because no answer of a quorum has arrived for `E`, counted from its election at the
-    /// earliest. This node always counts, so a lone voter never does.
+    /// When a leader steps down because no answer of a quorum has arrived for `E`, counted at the earliest
+    /// from its election and from when the configuration in use was appended. This node always counts, so a lone voter never does.
     fn quorum_deadline(&self) -> Option<Instant> {
         let Role::Leader(leader) = &self.role else { return None };
         if self.configuration().is_sole_voter(self.config.id) {
@@ -127,7 +127,7 @@ impl Core {
             Some(peer) => peer.contact.answered_at,
             None => Some(Instant::from_nanos(u64::MAX)),
         });
-        Some(heard.unwrap_or(Instant::ZERO).max(leader.elected_at) + self.config.timing.promise())
+        Some(heard.unwrap_or(Instant::ZERO).max(leader.configured_at) + self.config.timing.promise())
     }
 
     /// When a leader whose log waits for its disk has waited too long. A lone voter has nobody to hand over to.

@@ -142,6 +142,7 @@ impl Core {
     fn welcome(&mut self, now: Instant, last: Index) {
         let members = self.configurations.in_use().members();
         let Role::Leader(leader) = &mut self.role else { return };
+        leader.configured_at = now;
         for member in members.into_iter().filter(|member| *member != self.config.id) {
             leader.welcome(member, last);
         }

@@ -69,8 +69,9 @@ pub(super) struct Leader {
     /// The newest leadership confirmation asked for.
     pub(super) round: RoundId,
     pub(super) reads: Reads,
-    /// When it was elected: from here on a quorum has `E` to answer (rule `p10`).
-    pub(super) elected_at: Instant,
+    /// When it was elected, or appended the configuration in use: from here on a quorum has `E` to answer (rule `p10`, bug
+    /// `b13`).
+    pub(super) configured_at: Instant,
     /// The lease ends here (rule `p05`).
     pub(super) lease_until: Instant,
     /// Only what left since then earns a lease (rule `p16`).
@@ -116,7 +117,7 @@ project!(Leader {
     opened,
     round,
     reads,
-    elected_at,
+    configured_at,
     lease_until,
     lease_from,
     transfer,
@@ -158,7 +159,7 @@ impl Leader {
             opened,
             round,
             reads: Reads::default(),
-            elected_at: now,
+            configured_at: now,
             lease_until: Instant::ZERO,
             lease_from: Instant::ZERO,
             transfer: None,

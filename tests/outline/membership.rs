@@ -570,6 +570,21 @@ fn b60_late_acknowledgements_after_the_own_removal() {
     assert_eq!((lone.role(), lone.commit()), (RoleKind::Follower, 3));
 }
 
+/// `b13`: the new configuration needs one that has been silent for long. It has an election timeout like anybody else.
+#[test]
+fn b13_p10_a_new_configuration_has_a_timeout_to_answer_in() {
+    let mut lone = leader_of(3);
+    lone.pass_with(&[2], 5 * E);
+    let sent = ask(&mut lone, &[1, 3], &[]);
+    assert!(lone.deadline() > lone.now, "nothing is due already");
+    lone.pass(E - 1);
+    assert_eq!(lone.role(), RoleKind::Leader);
+    lone.accept(3, &sent);
+    assert_eq!(lone.commit(), 3);
+    lone.pass(E);
+    assert_eq!(lone.role(), RoleKind::Follower);
+}
+
 /// A lone voter takes others in, and gets rid of them again: then its own disk is the whole quorum.
 #[test]
 fn p15_a_lone_voter_becomes_two_and_one_again() {
