@@ -45,7 +45,7 @@ fn play(setup: u8, steps: &[Step]) -> Seen {
 
 quickcheck! {
     /// Election safety, one vote per term, log matching, leader completeness, state machine safety, durability, reads
-    /// that are fresh; and when nothing goes wrong any more, a leader and a new command everywhere.
+    /// that are fresh, configurations that overlap; and when nothing goes wrong any more, a leader and a new command everywhere.
     fn three_nodes_are_safe_at_every_step_and_live_at_the_end(setup: u8, steps: Vec<Step>) -> bool {
         play(setup, &steps);
         true
@@ -120,6 +120,18 @@ fn ballots(ways: usize) -> impl Iterator<Item = Vec<Option<bool>>> {
     (0..ways.pow(6)).map(move |number| (0..6).map(|id| vote(number, id)).collect())
 }
 
+/// Stories that once went wrong.
+#[test]
+fn what_was_found_is_not_forgotten() {
+    use Step::{Change, Crash, Cut, Deadline, Deliver, GoOn, Lose, Sync, Transfer};
+    // Only those who were to go had the configuration without them; nobody could be elected any more (rule `p14`).
+    let head = [GoOn(225), Change(1), Deliver(0), Deliver(63), Sync(0)];
+    play(8, &[&head[..], &[Deliver(15), Lose(0), Deadline(0), Deliver(0), Sync(1)]].concat());
+    // A new configuration needed those who had been silent for long, and its leader was to resign at once (bug `b13`).
+    let dead = [GoOn(27), Cut(255), Change(76), Crash(122, 0)];
+    play(8, &[&dead[..], &[Cut(63), Transfer(245, 118), GoOn(14), GoOn(60)]].concat());
+}
+
 /// What the random stories reach: a property about leaders says nothing if there are none.
 #[test]
 fn random_steps_reach_what_they_are_about() {
@@ -130,7 +142,8 @@ fn random_steps_reach_what_they_are_about() {
         all.add(play(setup, &steps));
     }
     println!("{all:?}");
-    let Seen { leaders, commits, truncations, reads, transfers, restarts, loads } = all;
+    let Seen { leaders, commits, truncations, reads, transfers, changes, joint, restarts, loads } = all;
     assert!(leaders > 40 && commits > 40 && reads > 10 && restarts > 120, "{all:?}");
+    assert!(changes > 0 && joint > 0, "{all:?}");
     assert!(truncations > 0 && transfers > 0 && loads > 0, "{all:?}");
 }

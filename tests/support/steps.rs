@@ -1,6 +1,6 @@
-//! What may happen to three nodes, in steps small enough that a story of them can be cut down.
+//! What may happen to three nodes, or four, in steps small enough that a story of them can be cut down.
 
-/// One thing that happens. Nodes are counted from 0, modulo three; messages on their way from the oldest.
+/// One thing that happens. Nodes are counted from 0, modulo how many there are; messages on their way from the oldest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// A message on its way arrives.
@@ -24,6 +24,8 @@ pub enum Step {
     Read(u8, u8),
     /// Hand over, to a node of this number or to the fittest (0).
     Transfer(u8, u8),
+    /// Whoever leads is asked to change the members: a bit for each voter, and four bits for learners.
+    Change(u8),
     ClockJumped(u8),
     /// The power goes; so many of the writes that were not durable are there all the same.
     Crash(u8, u8),
@@ -56,6 +58,7 @@ impl Step {
             25 => Self::Crash(first, second),
             26 | 27 => Self::Restart(first),
             28 => Self::Cut(first),
+            30 => Self::Change(first),
             _ => Self::GoOn(first),
         }
     }
@@ -79,6 +82,7 @@ impl Step {
             Self::Restart(node) => [26, node, 0],
             Self::Cut(node) => [28, node, 0],
             Self::GoOn(count) => [29, count, 0],
+            Self::Change(to) => [30, to, 0],
         }
     }
 }

@@ -1,16 +1,19 @@
-//! Three cores, their disks and a network as a value, driven one small step at a time and judged after each.
+//! Three cores, or four, their disks and a network as a value, driven one small step at a time and judged after each.
 //!
 //! Nothing is random here: a list of steps decides everything, so a list that fails can be made shorter. Any list is
-//! a legal history of three nodes, however strange: messages are lost, doubled and overtake each other, disks are slow
+//! a legal history of a group, however strange: messages are lost, doubled and overtake each other, disks are slow
 //! and forget at a crash what was not synced, time stands still or leaps from one deadline to a later one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tenure::config::CoreConfig;
-use tenure::core::{Consistency, Core, Input, Load, Output, ReadAnswer, ReadId, RoleKind, TransferId};
-use tenure::log::Entry;
+use tenure::core::{
+    Change, ChangeId, Consistency, Core, Input, Load, Output, ReadAnswer, ReadId, RoleKind, TransferId,
+};
+use tenure::log::{Entry, EntryKind};
 use tenure::message::{Body, Message, Verdict};
+use tenure::quorum::{Configuration, Tally, Voters};
 use tenure::time::Instant;
 use tenure::types::{EntryId, Index, NodeId, Term};
 
@@ -18,7 +21,10 @@ use super::disk::Disk;
 use super::lone::{E, GROUP, ms, voters};
 pub use super::steps::Step;
 
-const NODES: [u64; 3] = [1, 2, 3];
+/// Who founds the group.
+const FOUNDERS: u64 = 3;
+/// Who may join it.
+const NEWCOMER: u64 = 4;
 /// Messages on their way; the oldest are lost beyond that.
 const ON_THE_WAY: usize = 64;
 
@@ -49,6 +55,7 @@ pub struct Trio {
     template: CoreConfig,
     reads: BTreeMap<ReadId, Waiting>,
     transfers: BTreeSet<TransferId>,
+    changes: BTreeSet<ChangeId>,
     asked: u64,
     // What the judges remember.
     leaders: BTreeMap<Term, u64>,
@@ -56,6 +63,8 @@ pub struct Trio {
     terms: BTreeMap<u64, Term>,
     contents: BTreeMap<EntryId, Bytes>,
     committed: BTreeMap<Index, EntryId>,
+    /// Every configuration that anybody has written.
+    configurations: BTreeMap<EntryId, Configuration>,
     /// What was committed from when on: for reads that may be a little old.
     commits: Vec<(Instant, Index)>,
     /// What happened, for tests of the tests.
@@ -70,6 +79,9 @@ pub struct Seen {
     pub truncations: u64,
     pub reads: u64,
     pub transfers: u64,
+    /// Changes of the members that came to their end, and joint configurations that were committed.
+    pub changes: u64,
+    pub joint: u64,
     pub restarts: u64,
     pub loads: u64,
 }
@@ -81,13 +93,16 @@ impl Seen {
         self.truncations += other.truncations;
         self.reads += other.reads;
         self.transfers += other.transfers;
+        self.changes += other.changes;
+        self.joint += other.joint;
         self.restarts += other.restarts;
         self.loads += other.loads;
     }
 }
 
 impl Trio {
-    /// Three founders. Bits of `setup`: lease reads, succession, tiny limits.
+    /// Three founders. Bits of `setup`: lease reads, succession, tiny limits, and whether a fourth node may join and the
+    /// members change.
     pub fn new(setup: u8) -> Self {
         let mut template = CoreConfig::new(NodeId(1), GROUP, 0);
         template.lease_reads = setup & 1 != 0;
@@ -100,30 +115,40 @@ impl Trio {
             (limits.apply_bytes, limits.cache_bytes, limits.waiting_reads) = (64, 64, 2);
         }
         let node = |id| {
-            let disk = Disk::founded(voters(3));
+            let disk = if id == NEWCOMER { Disk::joining() } else { Disk::founded(voters(FOUNDERS)) };
             let zero = Index::ZERO;
             let loads = VecDeque::new();
             (id, Node { core: None, disk, loads, handed: zero, applied: zero, commit: zero, starts: 0 })
         };
         let mut trio = Self {
             now: Instant::ZERO + ms(1_000_000),
-            nodes: NODES.into_iter().map(node).collect(),
+            nodes: (1..=if setup & 8 != 0 { NEWCOMER } else { FOUNDERS }).map(node).collect(),
             network: VecDeque::new(),
             cut: BTreeSet::new(),
             template,
             reads: BTreeMap::new(),
             transfers: BTreeSet::new(),
+            changes: BTreeSet::new(),
             asked: 0,
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
             terms: BTreeMap::new(),
             contents: BTreeMap::new(),
             committed: BTreeMap::new(),
+            configurations: BTreeMap::from([(EntryId::new(1, 1), voters(FOUNDERS))]),
             commits: Vec::new(),
             seen: Seen::default(),
         };
-        NODES.into_iter().for_each(|id| trio.restart(id));
+        trio.ids().into_iter().for_each(|id| trio.restart(id));
         trio
+    }
+
+    fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    fn id(&self, node: u8) -> u64 {
+        u64::from(node) % self.nodes.len() as u64 + 1
     }
 
     pub fn step(&mut self, step: Step) {
@@ -131,22 +156,23 @@ impl Trio {
             Step::Deliver(nth) => self.deliver(nth, true),
             Step::Double(nth) => self.deliver(nth, false),
             Step::Lose(nth) => _ = self.nth(nth).and_then(|nth| self.network.remove(nth)),
-            Step::Deadline(node) => self.deadline(id(node)),
+            Step::Deadline(node) => self.deadline(self.id(node)),
             Step::Wait(centis) => self.now = self.now + ms(10 * u64::from(centis)),
-            Step::Sync(node) => self.sync_one(id(node)),
-            Step::Load(node) => self.load(id(node)),
-            Step::Apply(node) => self.apply(id(node)),
+            Step::Sync(node) => self.sync_one(self.id(node)),
+            Step::Load(node) => self.load(self.id(node)),
+            Step::Apply(node) => self.apply(self.id(node)),
             Step::Propose(node, count) => {
                 let commands = (0..count % 8).map(|nth| Bytes::from(vec![nth; usize::from(count)]));
-                self.input(id(node), Input::Propose(commands.collect()));
+                self.input(self.id(node), Input::Propose(commands.collect()));
             }
-            Step::Read(node, kind) => self.read(id(node), kind),
-            Step::Transfer(node, to) => self.transfer(id(node), to),
-            Step::ClockJumped(node) => self.input(id(node), Input::ClockJumped),
-            Step::Crash(node, kept) => self.crash(id(node), kept),
-            Step::Restart(node) => self.restart(id(node)),
+            Step::Read(node, kind) => self.read(self.id(node), kind),
+            Step::Transfer(node, to) => self.transfer(self.id(node), to),
+            Step::Change(to) => self.change(to),
+            Step::ClockJumped(node) => self.input(self.id(node), Input::ClockJumped),
+            Step::Crash(node, kept) => self.crash(self.id(node), kept),
+            Step::Restart(node) => self.restart(self.id(node)),
             Step::Cut(node) => {
-                let alone = NodeId(id(node));
+                let alone = NodeId(self.id(node));
                 if !self.cut.remove(&alone) {
                     self.cut.insert(alone);
                     self.network.retain(|message| message.from != alone && message.to != alone);
@@ -238,6 +264,19 @@ impl Trio {
         }
     }
 
+    /// Without newcomers the members stay as they are.
+    fn change(&mut self, to: u8) {
+        let those = |bits: u8| Voters::from_nodes((1..=NEWCOMER).filter(|id| bits >> (id - 1) & 1 == 1).map(NodeId));
+        let (voters, learners) = (those(to & 15), those(to >> 4 & !to));
+        let Ok(to) = Configuration::new(voters, Voters::default(), learners) else { return };
+        if let Some(leader) = self.leader().filter(|_| self.nodes.contains_key(&NEWCOMER)) {
+            self.asked += 1;
+            self.changes.insert(ChangeId(self.asked));
+            let change = Change { expected: None, to, patience: ms(2 * E) };
+            self.input(leader, Input::Change(ChangeId(self.asked), change));
+        }
+    }
+
     /// The power goes. Of what was not durable the first `kept` writes are there all the same.
     fn crash(&mut self, id: u64, kept: u8) {
         let node = self.node(id);
@@ -276,7 +315,7 @@ impl Trio {
         if !self.network.is_empty() {
             return self.deliver(0, true);
         }
-        for id in NODES {
+        for id in self.ids() {
             let node = self.node(id);
             if node.core.is_none() {
                 continue;
@@ -292,7 +331,7 @@ impl Trio {
             }
         }
         let next = |id: &u64| self.nodes[id].core.as_ref().and_then(Core::next_deadline);
-        if let Some(id) = NODES.into_iter().filter(|id| next(id).is_some()).min_by_key(next) {
+        if let Some(id) = self.ids().into_iter().filter(|id| next(id).is_some()).min_by_key(next) {
             self.deadline(id);
         }
     }
@@ -317,6 +356,10 @@ impl Trio {
         }
         self.seen.truncations += out.writes.iter().filter(|write| write.truncate_from.is_some()).count() as u64;
         for entry in out.writes.iter().flat_map(|write| &write.entries) {
+            if entry.kind == EntryKind::Configuration {
+                let configuration = Configuration::decode(&entry.payload).expect("a configuration");
+                self.configurations.insert(entry.id, configuration);
+            }
             let known = self.contents.entry(entry.id).or_insert_with(|| entry.payload.clone());
             assert_eq!(*known, entry.payload, "n{id}: log matching: two commands at {}", entry.id);
         }
@@ -329,6 +372,10 @@ impl Trio {
         for answer in out.transfers {
             assert!(self.transfers.remove(&answer.id), "{answer:?} to nobody, or again");
             self.seen.transfers += u64::from(answer.result.is_ok());
+        }
+        for answer in out.changes {
+            assert!(self.changes.remove(&answer.id), "{answer:?} to nobody, or again");
+            self.seen.changes += u64::from(answer.result.is_ok());
         }
     }
 
@@ -371,6 +418,11 @@ impl Trio {
         let log = core.log();
         for index in (self.nodes[&id].commit.0 + 1..=status.commit.0).map(Index) {
             let id_there = EntryId { index, term: log.term_at(index).expect("commit is within the log") };
+            if !self.committed.contains_key(&index)
+                && self.configurations.get(&id_there).is_some_and(|it| it.is_joint())
+            {
+                self.seen.joint += 1;
+            }
             let known = *self.committed.entry(index).or_insert(id_there);
             assert_eq!(known, id_there, "n{id}: state machine safety: committed at {index}");
         }
@@ -416,8 +468,28 @@ impl Trio {
             let holds = |node: &&Node| {
                 node.disk.entries.get(newest.index.0 as usize - 1).is_some_and(|entry| entry.id == *newest)
             };
-            let holders = self.nodes.values().filter(holds).count();
-            assert!(holders >= 2, "durability: {newest} is committed and on {holders} disks");
+            let others = |id: NodeId| self.nodes.get(&id.0).map(|node| !holds(&node));
+            let lost = self.configuration().tally(others) == Tally::Won;
+            assert!(!lost, "durability: {newest} is committed, and a quorum does not have it");
+            self.judge_overlap(&cores, *newest);
+        }
+    }
+
+    /// The latest configuration that is known to be committed.
+    fn configuration(&self) -> &Configuration {
+        let committed = self.committed.values().rev().find_map(|id| self.configurations.get(id));
+        committed.unwrap_or(&self.configurations[&EntryId::new(1, 1)])
+    }
+
+    /// Two that could be elected, since they have all that is committed, cannot be without a voter of both.
+    fn judge_overlap(&self, cores: &[&Core], newest: EntryId) {
+        let electable = cores.iter().filter(|core| core.log().contains(newest));
+        let in_use: Vec<_> = electable.map(|core| (core.config().id, core.status().configuration)).collect();
+        for (at, (one, ours)) in in_use.iter().enumerate() {
+            for (other, theirs) in &in_use[at + 1..] {
+                let apart = ours != theirs && !quorums_overlap(ours, theirs);
+                assert!(!apart, "{one} uses {ours} and {other} {theirs}, which could decide without each other");
+            }
         }
     }
 
@@ -451,7 +523,7 @@ impl Trio {
     /// nobody waits for ever.
     pub fn judge_liveness(&mut self) {
         self.cut.clear();
-        NODES.into_iter().for_each(|id| self.restart(id));
+        self.ids().into_iter().for_each(|id| self.restart(id));
         let end = self.now + ms(40 * E);
         let mut asked: Option<(EntryId, Instant)> = None;
         while !asked.is_some_and(|(last, _)| self.is_applied_everywhere(last)) {
@@ -468,19 +540,26 @@ impl Trio {
             self.go_on();
         }
         assert!(self.reads.is_empty(), "a read was never answered");
+        assert!(!self.configuration().is_joint(), "a joint configuration was never left");
     }
 
     fn is_applied_everywhere(&self, id: EntryId) -> bool {
-        self.committed.get(&id.index) == Some(&id) && self.nodes.values().all(|node| node.applied >= id.index)
+        let applied = |member: NodeId| self.nodes[&member.0].applied >= id.index;
+        self.committed.get(&id.index) == Some(&id) && self.configuration().members().into_iter().all(applied)
     }
 
-    /// Proposes one command to whoever leads, in the newest term if there are several.
-    fn propose_last(&mut self) -> Option<EntryId> {
+    /// Whoever leads, in the newest term if there are several.
+    fn leader(&self) -> Option<u64> {
         let term = |id: &u64| {
             let status = self.nodes[id].core.as_ref()?.status();
             (status.role == RoleKind::Leader).then_some(status.term)
         };
-        let leader = NODES.into_iter().filter(|id| term(id).is_some()).max_by_key(term)?;
+        self.ids().into_iter().filter(|id| term(id).is_some()).max_by_key(term)
+    }
+
+    /// Proposes one command to whoever leads.
+    fn propose_last(&mut self) -> Option<EntryId> {
+        let leader = self.leader()?;
         let (now, mut out) = (self.now, Output::new());
         let core = self.node(leader).core.as_mut()?;
         core.step(now, Input::Propose(vec![Bytes::from_static(b"last")]), &mut out);
@@ -503,6 +582,10 @@ fn judge_matching(one: &Core, other: &Core) {
     }
 }
 
-fn id(node: u8) -> u64 {
-    NODES[usize::from(node) % 3]
+/// Whether every quorum of `one` shares a node with every quorum of `other`, by trying all sets of nodes.
+fn quorums_overlap(one: &Configuration, other: &Configuration) -> bool {
+    let wins = |configuration: &Configuration, side: u64, yes: bool| {
+        configuration.tally(|node| Some((side >> node.0 & 1 == 1) == yes)) == Tally::Won
+    };
+    !(0..2 << NEWCOMER).any(|side| wins(one, side, true) && wins(other, side, false))
 }
