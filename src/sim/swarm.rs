@@ -163,6 +163,8 @@ enum Kind {
     Graph,
     CutLeader,
     Siege,
+    Coma,
+    Echoes,
     Churn,
     Squall,
     SlowDisk,
@@ -174,7 +176,7 @@ enum Kind {
     Transfer,
 }
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 20] = [
     Kind::Crash,
     Kind::CrashAll,
     Kind::RestartLoop,
@@ -184,6 +186,8 @@ const KINDS: [Kind; 18] = [
     Kind::Graph,
     Kind::CutLeader,
     Kind::Siege,
+    Kind::Coma,
+    Kind::Echoes,
     Kind::Churn,
     Kind::Squall,
     Kind::SlowDisk,
@@ -260,6 +264,8 @@ impl Habits {
             }
             Kind::CutLeader => self.cut_leader(dice),
             Kind::Siege => return self.siege(dice, at, faults),
+            Kind::Coma => return self.coma(dice, at, faults),
+            Kind::Echoes => return self.echoes(dice, at, faults),
             Kind::Churn => return self.churn(dice, at, faults),
             Kind::Squall => Strike::Squall { weather: self.squall(dice) },
             Kind::SlowDisk => Strike::SlowDisk { node, by: dice.duration(Span(Duration::ZERO, self.e * 2)) },
@@ -324,6 +330,28 @@ impl Habits {
             faults.push(Fault { at: then + dice.duration(Span(Duration::ZERO, self.e / 2)), strike, lasting });
         }
         faults.push(Fault { at: then, strike: self.cut_leader(dice), lasting: self.e * 2 });
+    }
+
+    /// The leader is cut off from everybody and stopped. When it goes on another leads, and it has heard nothing of that:
+    /// first of all it finds what clients have asked it meanwhile.
+    fn coma(&self, dice: &mut Dice, at: Duration, faults: &mut Vec<Fault>) {
+        let leader = Target::Leader(self.id(dice));
+        let stopped = dice.duration(Span(self.e, self.e * 4));
+        let alone = Strike::CutLeader { from: !0, outgoing: true, incoming: true };
+        faults.push(Fault { at, strike: alone, lasting: stopped + self.e });
+        let pause = Strike::Pause { node: leader, asleep: dice.chance(3 * TENTH) };
+        faults.push(Fault { at: at + Duration::from_micros(1), strike: pause, lasting: stopped });
+    }
+
+    /// Much of what is said is late by up to some election timeouts; then nothing of what the leader says arrives any more,
+    /// and for a while it hears late answers to what it said before.
+    fn echoes(&self, dice: &mut Dice, at: Duration, faults: &mut Vec<Fault>) {
+        let mut weather = weather(dice, self.e);
+        (weather.straggle_ppm, weather.straggle) = (8 * TENTH, self.e * dice.number(2, 6) as u32);
+        faults.push(Fault { at, strike: Strike::Squall { weather }, lasting: self.e * 2 });
+        let unheard = Strike::CutLeader { from: !0, outgoing: true, incoming: false };
+        let then = at + dice.duration(Span(self.e / 2, self.e * 2));
+        faults.push(Fault { at: then, strike: unheard, lasting: self.e * dice.number(3, 6) as u32 });
     }
 
     /// Leaders that die soon, one after the other, some of which reach a part of the others only: entries of many terms
