@@ -186,11 +186,11 @@ impl Core {
         }
     }
 
-    /// A newer configuration than the asker's is committed, and the asker is no voter in it (rule `p14`). Real votes are
-    /// never refused for that.
+    /// The asker's configuration, or a newer one, is committed, and the asker is no voter in it (rule `p14`). Real votes
+    /// are never refused for that.
     fn membership_refusal(&self, asker: NodeId, request: &VoteRequest) -> Option<Refusal> {
         let (configuration, committed) = self.configurations.committed(self.commit);
-        let removed = configuration > request.configuration && !committed.is_voter(asker);
+        let removed = configuration >= request.configuration && !committed.is_voter(asker);
         removed.then_some(Refusal::Removed { configuration })
     }
 

@@ -13,7 +13,7 @@ use crate::types::{NodeId, Term};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Obstacle {
-    /// It is no voter in its latest configuration.
+    /// It is no voter in its latest configuration, nor in the latest that it knows to be committed.
     NotAVoter,
     /// A quorum says that it was removed from the group (rule `p14`).
     Removed,
@@ -55,7 +55,7 @@ pub struct NoLeader {
 impl Core {
     /// What keeps this node from standing at `now`.
     pub(super) fn obstacle(&self, now: Instant) -> Option<Obstacle> {
-        if !self.configuration().is_voter(self.config.id) {
+        if !self.may_be_needed() {
             return Some(Obstacle::NotAVoter);
         }
         if self.removed {
@@ -66,6 +66,13 @@ impl Core {
         }
         let promise = self.running_promise(now)?;
         Some(Obstacle::Promised { leader: promise.leader, term: promise.term, until: promise.until })
+    }
+
+    /// Whether it is a voter in its latest configuration, or was and it is not known to be committed that it is no more: it
+    /// may have the only log that can win (dissertation §4.2.2, decision 9).
+    fn may_be_needed(&self) -> bool {
+        let id = self.config.id;
+        self.configuration().is_voter(id) || self.configurations.committed(self.commit).1.is_voter(id)
     }
 
     /// Why this node knows no leader; `None` if it knows one.

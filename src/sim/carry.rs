@@ -86,7 +86,21 @@ impl<M: StateMachine> World<M> {
                 self.tally.quorum_lost += u64::from(why == Abdication::QuorumLost);
                 self.tally.disk_stalled += u64::from(why == Abdication::DiskStalled);
             }
-            Event::Refused { .. } | Event::Configuration { .. } => {}
+            Event::Configuration { .. } => {
+                self.tally.configurations += 1;
+                self.votes.members_changed(id);
+                let joint = self.core(id).is_some_and(|core| core.configuration().is_joint());
+                self.tally.joint += u64::from(joint);
+                let verdict = self.logs.judge_overlap();
+                self.judge(verdict);
+            }
+            Event::Removed => {
+                self.tally.removals += 1;
+                let commit = self.core(id).map(|core| core.pulse().commit).unwrap_or_default();
+                let always = self.logs.always_a_voter(id, commit);
+                self.judge(require(!always, "no false alarm", id, || "it was never removed".to_owned()));
+            }
+            Event::Refused { .. } => {}
             Event::Stopped(fatal) => {
                 if let Some(life) = &mut self.node_mut(id).life {
                     life.stopped = Some(fatal);
@@ -97,8 +111,8 @@ impl<M: StateMachine> World<M> {
                 let expected = node.life.as_ref().is_some_and(failed);
                 self.judge(require(expected, "no group stops without a reason", id, || fatal.to_string()));
             }
-            // These disks keep what they have synced, and nobody is removed.
-            Event::TailLost { .. } | Event::Removed => {
+            // These disks keep what they have synced.
+            Event::TailLost { .. } => {
                 self.judge(broken("no false alarm", id, format!("{event:?}")));
             }
         }

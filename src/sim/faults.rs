@@ -94,7 +94,7 @@ impl<M: StateMachine> World<M> {
         let (now, seed) = (self.now, self.dice.bits());
         let (wal, found, torn) = node::open(&self.node(id).disk, self.wal.clone())?;
         self.tally.torn_tails += u64::from(torn);
-        match self.logs.recovered(id, &found) {
+        match self.logs.recovered(id, found.as_ref()) {
             Ok(survived) => self.tally.unsynced_survived += u64::from(survived > 0),
             Err(violation) => self.judge(Err(violation)),
         }
@@ -108,7 +108,7 @@ impl<M: StateMachine> World<M> {
         let local = node.clock.at(now);
         node.started_at = now;
         let faults_before = node.disk.faults_fired();
-        let life = Life::start(config, wal, &found, machine, founded_now, local)?;
+        let life = Life::start(config, wal, found.as_ref(), machine, founded_now, local)?;
         node.life = Some(Life { faults_before, ..life });
         let term = self.core(id).map(|core| core.pulse().term).unwrap_or_default();
         self.trace.record(now, || Scene::Started { node: NodeId(id), term });

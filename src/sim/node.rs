@@ -84,11 +84,15 @@ pub(super) struct Life<M> {
     pub(super) commit: Index,
 }
 
-/// Makes a node's directory and founds the group on it.
-pub(super) fn found(disk: &SimFs, id: u64, config: WalConfig, voters: Configuration) -> Result<Write, WalError> {
+/// Makes a node's directory.
+pub(super) fn prepare(disk: &SimFs, id: u64) -> Result<(), WalError> {
     let cluster = ClusterId::new("simulated").map_err(|_| WalError::Failed)?;
     let identity = Identity { cluster, node: NodeId(id), store: StoreId(u128::from(id)) };
-    wal::found(disk, Path::new(DIR), &identity)?;
+    wal::found(disk, Path::new(DIR), &identity)
+}
+
+/// Founds the group on it.
+pub(super) fn found(disk: &SimFs, config: WalConfig, voters: Configuration) -> Result<Write, WalError> {
     let (mut wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), config)?;
     let (write, _) = Restored::founding(voters);
     wal.append(&[(GROUP, write.clone())])?;
@@ -96,13 +100,12 @@ pub(super) fn found(disk: &SimFs, id: u64, config: WalConfig, voters: Configurat
     Ok(write)
 }
 
-/// Opens what is on a node's disk.
-pub(super) fn open(disk: &SimFs, config: WalConfig) -> Result<(Wal, RecoveredGroup, bool), String> {
+/// Opens what is on a node's disk; it holds nothing of the group before the node has begun to join it.
+pub(super) fn open(disk: &SimFs, config: WalConfig) -> Result<(Wal, Option<RecoveredGroup>, bool), String> {
     let opened = Wal::open(Arc::new(disk.clone()), Path::new(DIR), config);
     let (wal, mut recovered) = opened.map_err(|error| error.to_string())?;
     let torn = recovered.torn.is_some();
-    let group = recovered.groups.remove(&GROUP).ok_or("the log does not hold the group")?;
-    Ok((wal, group, torn))
+    Ok((wal, recovered.groups.remove(&GROUP), torn))
 }
 
 impl<M: StateMachine> Life<M> {
@@ -110,14 +113,17 @@ impl<M: StateMachine> Life<M> {
     pub(super) fn start(
         config: CoreConfig,
         wal: Wal,
-        found: &RecoveredGroup,
+        found: Option<&RecoveredGroup>,
         machine: M,
         founded_now: bool,
         now: Instant,
     ) -> Result<Self, String> {
         let applied = machine.applied();
-        let restored = restored(GROUP, found).map_err(|error| error.to_string())?;
-        let restored = Restored { applied, founded_now, ..restored };
+        let restored = match found {
+            Some(found) => Restored { founded_now, ..restored(GROUP, found).map_err(|error| error.to_string())? },
+            None => Restored::joining(),
+        };
+        let restored = Restored { applied, ..restored };
         let mut shard = Shard::new();
         shard.open(&mut || now, config, restored).map_err(|error| error.to_string())?;
         Ok(Self {

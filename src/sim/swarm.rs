@@ -53,6 +53,8 @@ impl Plan {
             padding: *dice.pick(&[0, 100, 100, 2000]).unwrap_or(&0),
             durable: dice.chance(5 * TENTH),
         };
+        // The others are there to join.
+        plan.founders = if dice.chance(4 * TENTH) { dice.number(1, nodes) } else { nodes };
         plan.faults = Habits::draw(dice, nodes, e, drift).faults(dice, plan.lasting);
         plan
     }
@@ -174,9 +176,10 @@ enum Kind {
     ClockJump,
     BlockMachine,
     Transfer,
+    Change,
 }
 
-const KINDS: [Kind; 20] = [
+const KINDS: [Kind; 21] = [
     Kind::Crash,
     Kind::CrashAll,
     Kind::RestartLoop,
@@ -197,6 +200,7 @@ const KINDS: [Kind; 20] = [
     Kind::ClockJump,
     Kind::BlockMachine,
     Kind::Transfer,
+    Kind::Change,
 ];
 
 impl Habits {
@@ -277,6 +281,7 @@ impl Habits {
             Kind::ClockRate => Strike::ClockRate { node: self.id(dice), rate_ppm: clock_rate(dice, self.drift) },
             Kind::ClockJump => self.clock_jump(dice, node),
             Kind::BlockMachine => Strike::BlockMachine { node },
+            Kind::Change => self.change(dice),
             Kind::Transfer => {
                 let to = dice.chance(5 * TENTH).then(|| self.id(dice));
                 Strike::Transfer { node: Target::Leader(self.id(dice)), to }
@@ -294,6 +299,14 @@ impl Habits {
         let from = dice.number(1, (1 << self.nodes) - 1) << 1;
         let (outgoing, incoming) = *dice.pick(&[(true, true), (true, false), (false, true)]).unwrap_or(&(true, true));
         Strike::CutLeader { from, outgoing, incoming }
+    }
+
+    /// Whoever leads is asked, most of the time. Others of all nodes vote then, from one to all of them.
+    fn change(&self, dice: &mut Dice) -> Strike {
+        let node = if dice.chance(9 * TENTH) { Target::Leader(self.id(dice)) } else { Target::Node(self.id(dice)) };
+        let mut some = |share: u32| (1..=self.nodes).filter(|_| dice.chance(share)).fold(0, |bits, id| bits | 1 << id);
+        let (voters, learners) = (some(6 * TENTH), some(2 * TENTH));
+        Strike::Change { node, voters, learners, patience: self.e * dice.number(1, 10) as u32 }
     }
 
     fn clock_jump(&self, dice: &mut Dice, node: Target) -> Strike {
