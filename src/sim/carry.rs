@@ -237,7 +237,7 @@ impl<M: StateMachine> World<M> {
         }
         let life = self.node_mut(id).life.as_mut();
         match life.and_then(|life| life.paused.as_mut()) {
-            Some(waiting) => waiting.push(ShardInput::LogFailed),
+            Some(paused) => paused.waiting.push(ShardInput::LogFailed),
             None => self.hand_in(id, ShardInput::LogFailed),
         }
         if let Some(life) = &mut self.node_mut(id).life {

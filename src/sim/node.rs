@@ -50,8 +50,7 @@ pub(super) struct Life<M> {
     pub(super) wal: Wal,
     pub(super) machine: M,
     pub(super) applied: Index,
-    /// The process is stopped: what comes in waits.
-    pub(super) paused: Option<Vec<ShardInput>>,
+    pub(super) paused: Option<Paused>,
     /// For the log's device.
     pub(super) writes: VecDeque<(GroupId, Write)>,
     /// What the sync that is under way will make durable.
@@ -82,6 +81,13 @@ pub(super) struct Life<M> {
     /// When its timer fires, in true time.
     pub(super) wake: Option<Instant>,
     pub(super) commit: Index,
+}
+
+/// The process is stopped: what comes in waits.
+pub(super) struct Paused {
+    pub(super) waiting: Vec<ShardInput>,
+    /// What its clock showed when the machine fell asleep, if it sleeps.
+    pub(super) fell_asleep: Option<Instant>,
 }
 
 /// Makes a node's directory.

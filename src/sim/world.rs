@@ -91,7 +91,7 @@ pub(super) enum Happening {
     Apply { node: u64, incarnation: u64 },
     Enter { node: u64, incarnation: u64 },
     Loaded { node: u64, incarnation: u64, load: Load },
-    Resume { node: u64, incarnation: u64, fell_asleep: Option<Instant> },
+    Resume { node: u64, incarnation: u64 },
     Restart { node: u64 },
     Die { node: u64, incarnation: u64, ambush: Ambush },
     Alarm(u64),
@@ -455,8 +455,8 @@ impl<M: StateMachine> World<M> {
                 self.settle(node);
             }
             Happening::Loaded { node, incarnation, load } if self.lives(node, incarnation) => self.loaded(node, load),
-            Happening::Resume { node, incarnation, fell_asleep } if self.lives(node, incarnation) => {
-                self.resume_from(node, fell_asleep);
+            Happening::Resume { node, incarnation } if self.lives(node, incarnation) => {
+                self.resume(node);
             }
             Happening::Enter { node, incarnation } if self.lives(node, incarnation) => self.enter(node),
             Happening::Restart { node } => self.restart(node),
@@ -547,9 +547,9 @@ impl<M: StateMachine> World<M> {
 
     /// Something happens to a node.
     pub(super) fn input(&mut self, id: u64, input: ShardInput) {
-        let waiting = self.node_mut(id).life.as_mut().and_then(|life| life.paused.as_mut());
-        if let Some(waiting) = waiting {
-            return waiting.push(input);
+        let paused = self.node_mut(id).life.as_mut().and_then(|life| life.paused.as_mut());
+        if let Some(paused) = paused {
+            return paused.waiting.push(input);
         }
         if self.gather.1 > Duration::ZERO {
             return self.put_into_inbox(id, input);
@@ -574,8 +574,8 @@ impl<M: StateMachine> World<M> {
     fn enter(&mut self, id: u64) {
         let Some(life) = &mut self.node_mut(id).life else { return };
         let inputs = mem::take(&mut life.inbox);
-        if let Some(waiting) = &mut life.paused {
-            return waiting.extend(inputs);
+        if let Some(paused) = &mut life.paused {
+            return paused.waiting.extend(inputs);
         }
         for input in inputs {
             self.hand_in(id, input);
