@@ -150,8 +150,9 @@ impl Core {
         let refusal = if request.campaign_term < self.hard_state.term {
             Some(Refusal::OldTerm)
         } else {
-            self.refusal(now, from, &request)
-                .or_else(|| self.membership_refusal(from, &request))
+            // Whoever was removed is to know that, and not that there is a leader.
+            self.membership_refusal(from, &request)
+                .or_else(|| self.refusal(now, from, &request))
                 .or_else(|| self.log_refusal(&request))
                 .or_else(|| self.disk_stalls(now).then_some(Refusal::CannotVote))
         };

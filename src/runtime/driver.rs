@@ -135,12 +135,12 @@ pub trait Effects {
     fn answer(&mut self, answer: Answer);
 
     /// Something an observer wants to know. After [`Event::Stopped`] nothing more is handed to the group's state
-    /// machine: reads that wait for more are to be refused.
+    /// machine, and after [`Event::Removed`] perhaps nothing: reads that wait for more are to be refused.
     fn event(&mut self, group: GroupId, event: Event);
 
-    /// The group knows no leader: told whenever a round is lost, and once when that has lasted for long. For people; does
-    /// nothing unless it is overridden.
-    fn leaderless(&mut self, _group: GroupId, _how: Leaderless) {}
+    /// The group knows no leader: told whenever a round is lost, and once when that has lasted for long: then reads that
+    /// wait for more than was handed to the state machine are to be refused.
+    fn leaderless(&mut self, group: GroupId, how: Leaderless);
 }
 
 /// A group that knows no leader, as far as this node can tell.

@@ -39,6 +39,9 @@ impl<M: StateMachine> World<M> {
         for event in wanted.events.drain(..) {
             self.observe(id, event);
         }
+        if std::mem::take(&mut wanted.silence) {
+            self.fall_silent(id);
+        }
         self.send(id, &mut wanted.messages);
         let incarnation = self.node(id).incarnation;
         for load in wanted.loads.drain(..) {
@@ -98,6 +101,7 @@ impl<M: StateMachine> World<M> {
                 self.tally.removals += 1;
                 let commit = self.core(id).map(|core| core.pulse().commit).unwrap_or_default();
                 let always = self.logs.always_a_voter(id, commit);
+                self.fall_silent(id);
                 self.judge(require(!always, "no false alarm", id, || "it was never removed".to_owned()));
             }
             Event::Refused { .. } => {}
@@ -332,18 +336,29 @@ impl<M: StateMachine> World<M> {
         self.judge(verdict);
     }
 
+    /// Perhaps nothing more will be applied.
+    fn fall_silent(&mut self, id: u64) {
+        if let Some(life) = &mut self.node_mut(id).life {
+            life.silent = true;
+        }
+    }
+
     /// Answers the reads whose index is applied; all of them once nothing more will be.
     pub(super) fn answer_reads(&mut self, id: u64) {
         let Some(life) = &mut self.node_mut(id).life else { return };
         if life.waiting_reads.is_empty() {
+            life.silent = false;
             return;
         }
         for (index, reply) in life.ready_reads() {
             reply.answered(Ok(index));
         }
-        if let Some(fatal) = life.stopped.filter(|_| life.backlog.is_empty()) {
+        let silent = life.silent.then_some(ReadError::NotLeader { leader: None });
+        let error = life.stopped.map(ReadError::Stopped).or(silent);
+        if let Some(error) = error.filter(|_| life.backlog.is_empty()) {
+            life.silent = false;
             for (_, reply) in std::mem::take(&mut life.waiting_reads) {
-                reply.answered(Err(ReadError::Stopped(fatal)));
+                reply.answered(Err(error));
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::core::{Event, Fatal, Lease, Load, Restored};
 use crate::log::Write;
 use crate::message::Message;
 use crate::quorum::Configuration;
-use crate::runtime::driver::{Committed, Effects, Shard, ShardInput};
+use crate::runtime::driver::{Committed, Effects, Leaderless, Shard, ShardInput};
 use crate::runtime::node::restored;
 use crate::runtime::{Answer, ReadReply};
 use crate::state_machine::StateMachine;
@@ -63,6 +63,8 @@ pub(super) struct Life<M> {
     pub(super) read_failed: bool,
     /// Why the group stopped, if it did.
     pub(super) stopped: Option<Fatal>,
+    /// It has heard of no leader for long, or is no member any more: reads that wait are refused.
+    pub(super) silent: bool,
     /// Something was handed in behind a flush.
     pub(super) unsettled: bool,
     /// How many calls of its disk had failed before it started.
@@ -145,6 +147,7 @@ impl<M: StateMachine> Life<M> {
             log_failed: false,
             read_failed: false,
             stopped: None,
+            silent: false,
             unsettled: false,
             faults_before: 0,
             inbox: Vec::new(),
@@ -177,6 +180,8 @@ pub(super) struct Wanted {
     pub(super) events: Vec<Event>,
     /// The last change, if there was one.
     pub(super) lease: Option<Option<Lease>>,
+    /// No leader is known for long.
+    pub(super) silence: bool,
     /// Something was wanted before a lease was told that had changed before it.
     pub(super) lease_told_late: bool,
 }
@@ -213,5 +218,9 @@ impl Effects for Wanted {
 
     fn event(&mut self, _group: GroupId, event: Event) {
         self.events.push(event);
+    }
+
+    fn leaderless(&mut self, _group: GroupId, how: Leaderless) {
+        self.silence |= how.long;
     }
 }

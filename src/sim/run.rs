@@ -206,7 +206,8 @@ impl<'a, S: Subject> Run<'a, S> {
         self.judge(led, "a leader within 40 E", || "nobody leads".to_owned());
         self.judge_progress(begun);
         self.clients.done = true;
-        self.go_on_until(self.world.now() + e * 7);
+        // Reads of a node that no leader speaks to any more are refused after ten.
+        self.go_on_until(self.world.now() + e * 13);
         self.judge_idle();
         let open = self.world.asked.open();
         self.judge(open == 0, "everybody is answered", || format!("{open} requests were never answered"));
