@@ -515,8 +515,9 @@ impl Core {
 
     // ---- what all files use ----------------------------------------------------------------------------------------
 
-    /// The configuration in use.
-    fn configuration(&self) -> &Configuration {
+    /// The configuration in use: the latest in the log, committed or not (dissertation §4.1).
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
         self.configurations.in_use()
     }
 

@@ -105,10 +105,12 @@ impl Core {
         (measured && index <= self.commit).then_some(index)
     }
 
-    /// A follower asks for its readers. Nobody asks a leader of an older term.
+    /// A follower asks for its readers. Nobody asks a leader of an older term, and who is no member gets no entries to
+    /// read.
     pub(super) fn on_read_index(&mut self, now: Instant, from: NodeId, term: Term, ask: ReadIndex, out: &mut Output) {
         let reader = Reader::Peer(from, ask.round);
-        if !matches!(self.role, Role::Leader(_)) || term != self.hard_state.term {
+        let member = self.configuration().is_member(from);
+        if !matches!(self.role, Role::Leader(_)) || term != self.hard_state.term || !member {
             let response = ReadIndexResponse { round: ask.round, request_term: term, index: None };
             self.send(from, Body::ReadIndexResponse(response), out);
         } else if ask.lease && self.holds_lease(now) {

@@ -42,6 +42,8 @@ enum Job {
     Read(Index, ReadReply),
     /// The core has stopped and hands out nothing any more.
     Stop(Fatal),
+    /// This node has heard of no leader for long, or is no member any more: perhaps nothing follows.
+    Silence,
 }
 
 impl ApplyQueue {
@@ -67,6 +69,11 @@ impl ApplyQueue {
     /// Nothing is handed out after what is queued: once that is applied, reads that wait for more are refused.
     pub(super) fn push_stop(&self, fatal: Fatal) {
         self.jobs.push(Job::Stop(fatal));
+    }
+
+    /// Perhaps nothing follows what is queued: reads that wait for more are refused.
+    pub(super) fn push_silence(&self) {
+        self.jobs.push(Job::Silence);
     }
 
     /// Ends the thread after the call it is in. Whoever still waits is told that the node was shut down.
@@ -99,6 +106,8 @@ struct Backlog {
     reads: BTreeMap<Index, Vec<ReadReply>>,
     /// Why nothing follows `last`.
     stopped: Option<Fatal>,
+    /// Whether perhaps nothing follows `last`.
+    silent: bool,
 }
 
 impl<S: StateMachine> Applier<S> {
@@ -186,13 +195,15 @@ impl<S: StateMachine> Applier<S> {
             let result = match backlog.stopped {
                 _ if index <= self.applied => Ok(index),
                 Some(fatal) => Err(ReadError::Stopped(fatal)),
-                None => return,
+                None if backlog.silent => Err(ReadError::NotLeader { leader: None }),
+                None => break,
             };
             for reply in first.remove() {
                 self.annex.queue.reads.fetch_sub(1, Ordering::Relaxed);
                 reply.answered(result);
             }
         }
+        backlog.silent = false;
     }
 
     fn fail(&self, error: &ApplyError) {
@@ -209,6 +220,7 @@ impl Backlog {
         match job {
             Job::Read(index, reply) => self.reads.entry(index).or_default().push(reply),
             Job::Stop(fatal) => self.stopped = Some(fatal),
+            Job::Silence => self.silent = true,
             Job::Entries(entries) => {
                 self.last = entries.last().map_or(self.last, |last| last.entry.id.index);
                 let commands = entries.into_iter().filter(|committed| committed.entry.kind == EntryKind::Command);

@@ -11,11 +11,11 @@
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::error::{Interruption, ProposalError, ReadError, TransferError};
+use super::error::{ChangeError, Interruption, ProposalError, ReadError, TransferError};
 use super::hosted::Hosted;
-use super::reply::{Answer, ReadReply, Reply, TransferReply};
+use super::reply::{Answer, ChangeReply, ReadReply, Reply, TransferReply};
 use crate::config::CoreConfig;
-use crate::core::{Consistency, Core, Event, Input, Lease, Load, NoLeader, Restored, StartError};
+use crate::core::{Change, Consistency, Core, Event, Input, Lease, Load, NoLeader, Restored, StartError};
 use crate::log::{Entry, Write};
 use crate::message::Message;
 use crate::time::{Duration, Instant};
@@ -55,6 +55,15 @@ pub enum ShardInput {
         target: Option<NodeId>,
         /// Who waits.
         reply: TransferReply,
+    },
+    /// Somebody wants the members changed.
+    Change {
+        /// Of this group.
+        group: GroupId,
+        /// To what.
+        change: Change,
+        /// Who waits.
+        reply: ChangeReply,
     },
     /// The machine slept or its clock jumped (rule `p16`): for every group.
     ClockJumped,
@@ -126,12 +135,12 @@ pub trait Effects {
     fn answer(&mut self, answer: Answer);
 
     /// Something an observer wants to know. After [`Event::Stopped`] nothing more is handed to the group's state
-    /// machine: reads that wait for more are to be refused.
+    /// machine, and after [`Event::Removed`] perhaps nothing: reads that wait for more are to be refused.
     fn event(&mut self, group: GroupId, event: Event);
 
-    /// The group knows no leader: told whenever a round is lost, and once when that has lasted for long. For people; does
-    /// nothing unless it is overridden.
-    fn leaderless(&mut self, _group: GroupId, _how: Leaderless) {}
+    /// The group knows no leader: told whenever a round is lost, and once when that has lasted for long: then reads that
+    /// wait for more than was handed to the state machine are to be refused.
+    fn leaderless(&mut self, group: GroupId, how: Leaderless);
 }
 
 /// A group that knows no leader, as far as this node can tell.
@@ -161,6 +170,8 @@ pub struct ShardCounters {
     pub reads: u64,
     /// Transfers of leadership asked for.
     pub transfers: u64,
+    /// Changes of members asked for.
+    pub changes: u64,
     /// Entries handed to state machines.
     pub committed: u64,
     /// Messages received.
@@ -240,6 +251,7 @@ impl Shard {
             ShardInput::Propose { group, command, reply } => self.propose(group, command, reply, effects),
             ShardInput::Read { group, consistency, reply } => self.read(now, group, consistency, reply, effects),
             ShardInput::Transfer { group, target, reply } => self.transfer(now, group, target, reply, effects),
+            ShardInput::Change { group, change, reply } => self.change(now, group, change, reply, effects),
             ShardInput::ClockJumped => self.step_all(now, || Input::ClockJumped),
             ShardInput::Durable { group, seq } => {
                 self.step(now, group, Input::Durable(seq));
@@ -366,6 +378,22 @@ impl Shard {
         };
         let id = hosted.await_transfer(reply);
         self.step(now, group, Input::Transfer(id, target));
+    }
+
+    fn change(
+        &mut self,
+        now: &mut dyn FnMut() -> Instant,
+        group: GroupId,
+        change: Change,
+        reply: ChangeReply,
+        effects: &mut impl Effects,
+    ) {
+        self.counters.changes += 1;
+        let Some(hosted) = self.groups.get_mut(&group) else {
+            return effects.answer(Answer::Change(reply, Err(ChangeError::ShutDown)));
+        };
+        let id = hosted.await_change(reply);
+        self.step(now, group, Input::Change(id, change));
     }
 
     fn expire(&mut self, now: &mut dyn FnMut() -> Instant) {

@@ -149,6 +149,21 @@ pub enum TransferError {
     ShutDown,
 }
 
+/// The members were not changed, or not to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The group says why: each variant tells what to do, and whether the change may be completed all the same.
+    #[error(transparent)]
+    Group(#[from] core::ChangeError),
+    /// Too much is waiting in front of the group. Nothing was changed; ask again later.
+    #[error("overloaded: too many inputs are waiting; ask again later")]
+    Overloaded,
+    /// The node is shut down; a change that was under way may be completed by the next leader. Ask another node.
+    #[error("the node is shut down")]
+    ShutDown,
+}
+
 impl From<core::TransferError> for TransferError {
     fn from(error: core::TransferError) -> Self {
         match error {

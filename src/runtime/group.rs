@@ -6,12 +6,12 @@ use std::marker::PhantomData;
 
 use super::annex::{Annex, Known};
 use super::driver::{GroupStatus, ShardInput};
-use super::error::{ProposalError, ReadError, TransferError};
+use super::error::{ChangeError, ProposalError, ReadError, TransferError};
 use super::inbox::NotTaken;
 use super::reply::{ReadReply, Reply, TransferReply};
 use super::shard::Entrance;
-use super::ticket::{Outcome, ReadTicket, Ticket, TransferTicket, call_with_answer, call_with_outcome};
-use crate::core::Consistency;
+use super::ticket::{ChangeTicket, Outcome, ReadTicket, Ticket, TransferTicket, call_with_answer, call_with_outcome};
+use crate::core::{Change, Consistency};
 use crate::sync::Arc;
 use crate::types::{GroupId, Index, NodeId};
 
@@ -145,6 +145,23 @@ impl<O: Send + 'static> Group<O> {
         self.hand_over(target, call_with_answer(callback));
     }
 
+    /// Changes the members of the group to what `change` says (dissertation chapter 4). Does not block on disks or peers,
+    /// but may do the shard's work of the moment on this thread.
+    ///
+    /// New voters get the log as learners first, for as long as [`Change::patience`] allows; then one voter more or less
+    /// is one step, anything else goes by way of a joint configuration. A leader that is no voter in the end hands over
+    /// to one. Proposals and reads go on meanwhile. A new node must have called
+    /// [`Node::join_group`](super::Node::join_group), and be known by its address to the others and they to it
+    /// ([`Node::set_peer`](super::Node::set_peer)).
+    ///
+    /// The ticket ends in the index of the new configuration, which is committed then, or in a [`ChangeError`] that says
+    /// whether anything was changed.
+    pub fn change(&self, change: Change) -> ChangeTicket {
+        let (ticket, reply) = ChangeTicket::new();
+        refuse(self.entrance.ask([ShardInput::Change { group: self.id, change, reply }]));
+        ticket
+    }
+
     /// What is known of the group; `None` once the node is shut down. Waits for the shard, but never for a disk or a
     /// peer.
     #[must_use]
@@ -193,6 +210,9 @@ fn refuse(not_taken: Vec<(ShardInput, NotTaken)>) {
             }
             ShardInput::Transfer { reply, .. } => {
                 reply.answered(Err(if full { TransferError::Overloaded } else { TransferError::ShutDown }));
+            }
+            ShardInput::Change { reply, .. } => {
+                reply.answered(Err(if full { ChangeError::Overloaded } else { ChangeError::ShutDown }));
             }
             _ => {}
         }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
 use super::driver::{Committed, Effects, Leaderless, ShardCounters};
-use super::error::{Interruption, ProposalError, ReadError, TransferError};
-use super::reply::{Answer, ReadReply, Reply, TransferReply};
+use super::error::{ChangeError, Interruption, ProposalError, ReadError, TransferError};
+use super::reply::{Answer, ChangeReply, ReadReply, Reply, TransferReply};
 use crate::config::CoreConfig;
 use crate::core::{
-    Core, CoreStatus, Event, Input, Lease, Output, Proposed, ReadAnswer, ReadId, Restored, RoleKind, StartError,
-    TransferAnswer, TransferId,
+    ChangeAnswer, ChangeId, Core, CoreStatus, Event, Input, Lease, Output, Proposed, ReadAnswer, ReadId, Restored,
+    RoleKind, StartError, TransferAnswer, TransferId,
 };
 use crate::log::Entry;
 use crate::message::Message;
@@ -62,6 +62,8 @@ pub(super) struct Hosted {
     next_read: u64,
     transfers: BTreeMap<TransferId, TransferReply>,
     next_transfer: u64,
+    changes: BTreeMap<ChangeId, ChangeReply>,
+    next_change: u64,
     /// The lease as the other threads know it.
     published: Option<Lease>,
     command_bytes: usize,
@@ -96,6 +98,8 @@ impl Hosted {
             next_read: 0,
             transfers: BTreeMap::new(),
             next_transfer: 0,
+            changes: BTreeMap::new(),
+            next_change: 0,
             published: None,
             command_bytes: limits.command_bytes,
             waiting_limit: limits.uncommitted_entries,
@@ -133,6 +137,14 @@ impl Hosted {
         let id = TransferId(self.next_transfer);
         self.next_transfer += 1;
         self.transfers.insert(id, reply);
+        id
+    }
+
+    /// Names a change and keeps its reply until the core answers.
+    pub(super) fn await_change(&mut self, reply: ChangeReply) -> ChangeId {
+        let id = ChangeId(self.next_change);
+        self.next_change += 1;
+        self.changes.insert(id, reply);
         id
     }
 
@@ -195,6 +207,11 @@ impl Hosted {
                 effects.answer(Answer::Transfer(reply, result.map_err(Into::into)));
             }
         }
+        for ChangeAnswer { id, result } in self.out.changes.drain(..) {
+            if let Some(reply) = self.changes.remove(&id) {
+                effects.answer(Answer::Change(reply, result.map_err(Into::into)));
+            }
+        }
         for event in mem::take(&mut self.out.events) {
             counters.unknown += self.observe(event, effects);
             effects.event(group, event);
@@ -215,6 +232,10 @@ impl Hosted {
         }
         for (_, reply) in mem::take(&mut self.transfers) {
             effects.answer(Answer::Transfer(reply, Err(why_transfer)));
+        }
+        // A group that stops answers them itself.
+        for (_, reply) in mem::take(&mut self.changes) {
+            effects.answer(Answer::Change(reply, Err(ChangeError::ShutDown)));
         }
         self.interrupt(why, effects, |_| true)
     }

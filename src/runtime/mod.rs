@@ -37,13 +37,13 @@ mod threads;
 mod ticket;
 mod timer;
 
-pub use crate::core::Consistency;
+pub use crate::core::{Change, Consistency};
 pub use driver::GroupStatus;
-pub use error::{Interruption, ProposalError, ReadError, TransferError};
+pub use error::{ChangeError, Interruption, ProposalError, ReadError, TransferError};
 pub use group::Group;
 pub use inbox::InboxLimits;
 pub use node::{Connect, Network, Node, NodeConfig};
 pub use node_error::{EngineError, GroupError, OpenError, ShutdownError, StoresError};
 pub use options::GroupOptions;
-pub use reply::{Answer, Asker, AtShutDown, Owed, Proposer, ReadReply, Reply, TransferReply};
-pub use ticket::{Applied, Outcome, ReadTicket, Ticket, TransferTicket};
+pub use reply::{Answer, Asker, AtShutDown, ChangeReply, Owed, Proposer, ReadReply, Reply, TransferReply};
+pub use ticket::{Applied, ChangeTicket, OrderTicket, Outcome, ReadTicket, Ticket, TransferTicket};

@@ -253,6 +253,19 @@ impl Node {
         Ok(handle)
     }
 
+    /// Takes part in a group that others have founded, as soon as its leader makes this node a member
+    /// ([`Group::change`]). Until then it knows nothing of it, and stands for nothing. Once per group; after a restart it
+    /// is [opened](Self::open_group) like any other.
+    ///
+    /// # Errors
+    /// [`GroupError`]: the group is not running. [`GroupError::Exists`] if it is on this disk already.
+    pub fn join_group<S: StateMachine>(&self, group: GroupId, machine: S) -> Result<Group<S::Output>, GroupError> {
+        let mut place = self.reserve_new(group)?;
+        let handle = self.engine.open_group(group, Restored::joining(), machine)?;
+        place.becomes = Becomes::Open;
+        Ok(handle)
+    }
+
     /// Runs a group that is on disk. What the state machine has not [`applied`](StateMachine::applied) yet and is
     /// committed is applied again from the log.
     ///

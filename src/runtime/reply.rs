@@ -1,4 +1,4 @@
-//! The way back to whoever waits for a proposal, a read or a transfer of leadership.
+//! The way back to whoever waits for a proposal, a read, a transfer of leadership or a change of members.
 //!
 //! A shard owns groups whose state machines answer with different types, so what it carries is erased: one shared
 //! object per proposal, made by the caller, that knows how to take its own group's output. Nothing is allocated
@@ -9,7 +9,7 @@ use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::error::{Interruption, ProposalError, ReadError, TransferError};
+use super::error::{ChangeError, Interruption, ProposalError, ReadError, TransferError};
 use crate::sync::Arc;
 use crate::types::{EntryId, Index, NodeId};
 
@@ -23,7 +23,7 @@ pub trait Proposer: Send + Sync + 'static {
     fn failed(self: Arc<Self>, error: ProposalError);
 }
 
-/// Somebody who asked for a read or a transfer. Told exactly once, on whatever thread finds out; must not block.
+/// Somebody who asked for a read, a transfer or a change. Told exactly once, on whatever thread finds out; must not block.
 pub trait Asker<T, E>: Send + Sync + 'static {
     /// What became of it.
     fn answered(self: Arc<Self>, result: Result<T, E>);
@@ -74,6 +74,9 @@ pub type ReadReply = Owed<Index, ReadError>;
 /// Owed to who asked for a transfer: this node was told to take over.
 pub type TransferReply = Owed<NodeId, TransferError>;
 
+/// Owed to who asked for a change of members: the new configuration is committed, at this index.
+pub type ChangeReply = Owed<Index, ChangeError>;
+
 /// An error with a word for what is left unanswered at the end.
 pub trait AtShutDown: 'static {
     /// The node is shut down.
@@ -85,6 +88,10 @@ impl AtShutDown for ReadError {
 }
 
 impl AtShutDown for TransferError {
+    const SHUT_DOWN: Self = Self::ShutDown;
+}
+
+impl AtShutDown for ChangeError {
     const SHUT_DOWN: Self = Self::ShutDown;
 }
 
@@ -121,6 +128,8 @@ pub enum Answer {
     Read(ReadReply, Result<Index, ReadError>),
     /// Leadership was handed over, or was not.
     Transfer(TransferReply, Result<NodeId, TransferError>),
+    /// The members were changed, or were not.
+    Change(ChangeReply, Result<Index, ChangeError>),
 }
 
 impl Answer {
@@ -130,6 +139,7 @@ impl Answer {
             Self::Proposal(reply, error) => reply.failed(error),
             Self::Read(reply, result) => reply.answered(result),
             Self::Transfer(reply, result) => reply.answered(result),
+            Self::Change(reply, result) => reply.answered(result),
         }
     }
 }

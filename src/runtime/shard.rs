@@ -330,16 +330,21 @@ impl Effects for Outbox {
 
     fn event(&mut self, group: GroupId, event: Event) {
         // Observed last in a flush: whatever the core still handed out is in the queue before it.
-        if let Event::Stopped(fatal) = &event
-            && let Some(annex) = self.groups.get(&group)
-        {
-            annex.shut();
-            annex.queue.push_stop(*fatal);
+        match (&event, self.groups.get(&group)) {
+            (Event::Stopped(fatal), Some(annex)) => {
+                annex.shut();
+                annex.queue.push_stop(*fatal);
+            }
+            (Event::Removed, Some(annex)) => annex.queue.push_silence(),
+            _ => {}
         }
         self.aftermath.events.push((group, event));
     }
 
     fn leaderless(&mut self, group: GroupId, how: Leaderless) {
+        if let Some(annex) = self.groups.get(&group).filter(|_| how.long) {
+            annex.queue.push_silence();
+        }
         self.aftermath.leaderless.push((group, how));
     }
 }

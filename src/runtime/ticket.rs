@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::error::{Interruption, ProposalError, ReadError, TransferError};
-use super::reply::{Asker, AtShutDown, Owed, Proposer, ReadReply, Reply, TransferReply};
+use super::error::{ChangeError, Interruption, ProposalError, ReadError, TransferError};
+use super::reply::{Asker, AtShutDown, Owed, Proposer, ReadReply, Reply};
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::time::Duration;
 use crate::types::{EntryId, Index, NodeId};
@@ -41,10 +41,16 @@ enum Awaited<T> {
     Later(Arc<Slot<T>>),
 }
 
-/// Waits for leadership to be handed over, in the same ways. The answer is the node that was told to take over: it has
-/// the whole log and stands for election at once. That it won is known when it leads.
-#[must_use = "whether leadership was handed over is only known through the ticket"]
-pub struct TransferTicket(Arc<Slot<Result<NodeId, TransferError>>>);
+/// Waits for an administrator's order to be carried out, in the same ways.
+#[must_use = "whether it was carried out is only known through the ticket"]
+pub struct OrderTicket<T: 'static, E: AtShutDown>(Arc<Slot<Result<T, E>>>);
+
+/// Waits for leadership to be handed over. The answer is the node that was told to take over: it has the whole log and
+/// stands for election at once. That it won is known when it leads.
+pub type TransferTicket = OrderTicket<NodeId, TransferError>;
+
+/// Waits for a change of members. The answer is where the new configuration stands in the log: it is committed.
+pub type ChangeTicket = OrderTicket<Index, ChangeError>;
 
 impl<O: Send + 'static> Ticket<O> {
     /// A ticket and the reply that completes it.
@@ -109,26 +115,27 @@ impl ReadTicket {
     }
 }
 
-impl TransferTicket {
+impl<T: Send + 'static, E: AtShutDown + Send> OrderTicket<T, E> {
     /// A ticket and the reply that completes it.
-    pub fn new() -> (Self, TransferReply) {
+    pub fn new() -> (Self, Owed<T, E>) {
         let slot = Arc::new(Slot::new());
-        (Self(slot.clone()), TransferReply::new(slot))
+        (Self(slot.clone()), Owed::new(slot))
     }
 
-    /// Blocks until it is known who was told to take over: an election timeout at most, unless the node is stuck.
+    /// Blocks until it is known what became of it: a transfer takes an election timeout at most unless the node is
+    /// stuck, a change as long as newcomers may take and then as long as it takes to commit it.
     ///
     /// # Errors
-    /// [`TransferError`]: this node was not relieved, or is no leader any more; each variant says what to do.
-    pub fn wait(self) -> Result<NodeId, TransferError> {
+    /// Each variant says what to do.
+    pub fn wait(self) -> Result<T, E> {
         self.0.wait()
     }
 
     /// Blocks until it is known, but at most for `timeout`.
     ///
     /// # Errors
-    /// The ticket itself if nothing is known by then: the transfer goes on. Inside, as [`wait`](Self::wait).
-    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<NodeId, TransferError>, Self> {
+    /// The ticket itself if nothing is known by then: it goes on. Inside, as [`wait`](Self::wait).
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Result<T, E>, Self> {
         self.0.wait_timeout(timeout).ok_or(self)
     }
 }
@@ -152,8 +159,8 @@ impl Future for ReadTicket {
     }
 }
 
-impl Future for TransferTicket {
-    type Output = Result<NodeId, TransferError>;
+impl<T, E: AtShutDown> Future for OrderTicket<T, E> {
+    type Output = Result<T, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.poll(context.waker())
@@ -276,7 +283,7 @@ pub(super) fn call_with_outcome<O: Send + 'static>(callback: impl FnOnce(Outcome
     Reply::new(Callback::new(callback))
 }
 
-/// What is owed to `callback`: the answer to a read or a transfer.
+/// What is owed to `callback`: the answer to a read, a transfer or a change.
 pub(super) fn call_with_answer<T: 'static, E: AtShutDown>(
     callback: impl FnOnce(Result<T, E>) + Send + 'static,
 ) -> Owed<T, E> {

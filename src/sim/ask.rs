@@ -6,9 +6,9 @@ use super::judges::require;
 use super::mailbox::Told;
 use super::node::GROUP;
 use super::world::World;
-use crate::core::Consistency;
+use crate::core::{Change, Consistency};
 use crate::runtime::driver::ShardInput;
-use crate::runtime::{ReadReply, Reply, TransferReply};
+use crate::runtime::{ChangeReply, ReadReply, Reply, TransferReply};
 use crate::state_machine::StateMachine;
 use crate::types::{Index, NodeId};
 
@@ -20,6 +20,7 @@ pub(super) struct Asked {
     proposals: BTreeMap<u64, u64>,
     reads: BTreeMap<u64, (Consistency, Index)>,
     transfers: BTreeMap<u64, u64>,
+    changes: BTreeMap<u64, u64>,
 }
 
 impl Asked {
@@ -30,7 +31,7 @@ impl Asked {
 
     /// How many wait for an answer.
     pub(super) fn open(&self) -> usize {
-        self.proposals.len() + self.reads.len() + self.transfers.len()
+        self.proposals.len() + self.reads.len() + self.transfers.len() + self.changes.len()
     }
 }
 
@@ -89,6 +90,19 @@ impl<M: StateMachine> World<M> {
         token
     }
 
+    /// Asks a node to change the members, as [`propose`](Self::propose).
+    pub fn change(&mut self, id: u64, change: Change) -> u64 {
+        let token = self.asked.token();
+        if self.node(id).life.is_some() {
+            self.tally.changes += 1;
+            self.fault(Some(id), || format!("asked to change the members to {}", change.to));
+            self.asked.changes.insert(token, id);
+            let reply = ChangeReply::new(self.mailbox.slip(token));
+            self.input(id, ShardInput::Change { group: GROUP, change, reply });
+        }
+        token
+    }
+
     /// Somebody was told something by node `id`.
     pub(super) fn judge_told(&mut self, id: u64, token: u64, told: &Told<M::Output>) {
         match told {
@@ -120,6 +134,12 @@ impl<M: StateMachine> World<M> {
             }
             Told::Transferred(_) => {
                 if self.asked.transfers.remove(&token).is_none() {
+                    self.judge_twice(id, token);
+                }
+            }
+            Told::Changed(result) => {
+                self.tally.changed += u64::from(result.is_ok());
+                if self.asked.changes.remove(&token).is_none() {
                     self.judge_twice(id, token);
                 }
             }

@@ -39,6 +39,9 @@ impl<M: StateMachine> World<M> {
         for event in wanted.events.drain(..) {
             self.observe(id, event);
         }
+        if std::mem::take(&mut wanted.silence) {
+            self.fall_silent(id);
+        }
         self.send(id, &mut wanted.messages);
         let incarnation = self.node(id).incarnation;
         for load in wanted.loads.drain(..) {
@@ -86,7 +89,22 @@ impl<M: StateMachine> World<M> {
                 self.tally.quorum_lost += u64::from(why == Abdication::QuorumLost);
                 self.tally.disk_stalled += u64::from(why == Abdication::DiskStalled);
             }
-            Event::Refused { .. } | Event::Configuration { .. } => {}
+            Event::Configuration { .. } => {
+                self.tally.configurations += 1;
+                self.votes.members_changed(id);
+                let joint = self.core(id).is_some_and(|core| core.configuration().is_joint());
+                self.tally.joint += u64::from(joint);
+                let verdict = self.logs.judge_overlap();
+                self.judge(verdict);
+            }
+            Event::Removed => {
+                self.tally.removals += 1;
+                let commit = self.core(id).map(|core| core.pulse().commit).unwrap_or_default();
+                let always = self.logs.always_a_voter(id, commit);
+                self.fall_silent(id);
+                self.judge(require(!always, "no false alarm", id, || "it was never removed".to_owned()));
+            }
+            Event::Refused { .. } => {}
             Event::Stopped(fatal) => {
                 if let Some(life) = &mut self.node_mut(id).life {
                     life.stopped = Some(fatal);
@@ -97,8 +115,8 @@ impl<M: StateMachine> World<M> {
                 let expected = node.life.as_ref().is_some_and(failed);
                 self.judge(require(expected, "no group stops without a reason", id, || fatal.to_string()));
             }
-            // These disks keep what they have synced, and nobody is removed.
-            Event::TailLost { .. } | Event::Removed => {
+            // These disks keep what they have synced.
+            Event::TailLost { .. } => {
                 self.judge(broken("no false alarm", id, format!("{event:?}")));
             }
         }
@@ -223,7 +241,7 @@ impl<M: StateMachine> World<M> {
         }
         let life = self.node_mut(id).life.as_mut();
         match life.and_then(|life| life.paused.as_mut()) {
-            Some(waiting) => waiting.push(ShardInput::LogFailed),
+            Some(paused) => paused.waiting.push(ShardInput::LogFailed),
             None => self.hand_in(id, ShardInput::LogFailed),
         }
         if let Some(life) = &mut self.node_mut(id).life {
@@ -318,18 +336,29 @@ impl<M: StateMachine> World<M> {
         self.judge(verdict);
     }
 
+    /// Perhaps nothing more will be applied.
+    fn fall_silent(&mut self, id: u64) {
+        if let Some(life) = &mut self.node_mut(id).life {
+            life.silent = true;
+        }
+    }
+
     /// Answers the reads whose index is applied; all of them once nothing more will be.
     pub(super) fn answer_reads(&mut self, id: u64) {
         let Some(life) = &mut self.node_mut(id).life else { return };
         if life.waiting_reads.is_empty() {
+            life.silent = false;
             return;
         }
         for (index, reply) in life.ready_reads() {
             reply.answered(Ok(index));
         }
-        if let Some(fatal) = life.stopped.filter(|_| life.backlog.is_empty()) {
+        let silent = life.silent.then_some(ReadError::NotLeader { leader: None });
+        let error = life.stopped.map(ReadError::Stopped).or(silent);
+        if let Some(error) = error.filter(|_| life.backlog.is_empty()) {
+            life.silent = false;
             for (_, reply) in std::mem::take(&mut life.waiting_reads) {
-                reply.answered(Err(ReadError::Stopped(fatal)));
+                reply.answered(Err(error));
             }
         }
     }

@@ -224,7 +224,7 @@ impl<S: Subject> Clients<S> {
                 self.again(id, leader_of_read(&error), world);
             }
             Told::Failed(error) => self.end(id, &format!("is told: {error}"), world),
-            Told::Transferred(_) => {}
+            Told::Transferred(_) | Told::Changed(_) => {}
         }
     }
 

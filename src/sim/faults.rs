@@ -4,13 +4,13 @@ use super::dice::Span;
 use super::disk::Fault as DiskFault;
 use super::judges::broken;
 use super::network::{Link, Weather};
-use super::node::{self, Life};
+use super::node::{self, Life, Paused};
 use super::trace::Scene;
 use super::world::{Happening, World};
 use crate::config::CoreConfig;
 use crate::runtime::driver::ShardInput;
 use crate::state_machine::StateMachine;
-use crate::time::{Duration, Instant};
+use crate::time::Duration;
 use crate::types::NodeId;
 
 /// What waits for the next leader.
@@ -94,7 +94,7 @@ impl<M: StateMachine> World<M> {
         let (now, seed) = (self.now, self.dice.bits());
         let (wal, found, torn) = node::open(&self.node(id).disk, self.wal.clone())?;
         self.tally.torn_tails += u64::from(torn);
-        match self.logs.recovered(id, &found) {
+        match self.logs.recovered(id, found.as_ref()) {
             Ok(survived) => self.tally.unsynced_survived += u64::from(survived > 0),
             Err(violation) => self.judge(Err(violation)),
         }
@@ -108,7 +108,7 @@ impl<M: StateMachine> World<M> {
         let local = node.clock.at(now);
         node.started_at = now;
         let faults_before = node.disk.faults_fired();
-        let life = Life::start(config, wal, &found, machine, founded_now, local)?;
+        let life = Life::start(config, wal, found.as_ref(), machine, founded_now, local)?;
         node.life = Some(Life { faults_before, ..life });
         let term = self.core(id).map(|core| core.pulse().term).unwrap_or_default();
         self.trace.record(now, || Scene::Started { node: NodeId(id), term });
@@ -128,9 +128,11 @@ impl<M: StateMachine> World<M> {
     }
 
     fn stand_still(&mut self, id: u64, asleep: bool) {
-        let life = self.node_mut(id).life.as_mut();
-        if let Some(life) = life.filter(|life| life.paused.is_none()) {
-            life.paused = Some(Vec::new());
+        let now = self.now;
+        let node = self.node_mut(id);
+        let fell_asleep = asleep.then(|| node.clock.at(now));
+        if let Some(life) = node.life.as_mut().filter(|life| life.paused.is_none()) {
+            life.paused = Some(Paused { waiting: Vec::new(), fell_asleep });
             self.trace.record(self.now, || Scene::Paused { node: NodeId(id), asleep });
         }
     }
@@ -145,19 +147,13 @@ impl<M: StateMachine> World<M> {
         self.tally.suspends += u64::from(asleep);
         self.stand_still(id, asleep);
         let incarnation = self.node(id).incarnation;
-        let fell_asleep = asleep.then(|| self.node(id).clock.at(self.now));
-        self.schedule(lasting, Happening::Resume { node: id, incarnation, fell_asleep });
+        self.schedule(lasting, Happening::Resume { node: id, incarnation });
     }
 
     /// The process goes on with everything that waited, in one round.
     pub fn resume(&mut self, id: u64) {
-        self.resume_from(id, None);
-    }
-
-    /// With what the clock showed when the machine fell asleep, if it did.
-    pub(super) fn resume_from(&mut self, id: u64, fell_asleep: Option<Instant>) {
-        let waiting = self.node_mut(id).life.as_mut().and_then(|life| life.paused.take());
-        let Some(waiting) = waiting else { return };
+        let paused = self.node_mut(id).life.as_mut().and_then(|life| life.paused.take());
+        let Some(Paused { waiting, fell_asleep }) = paused else { return };
         self.trace.record(self.now, || Scene::Resumed { node: NodeId(id) });
         if let Some(shown) = fell_asleep {
             let now = self.now;

@@ -4,7 +4,7 @@
 
 use std::any::Any;
 
-use crate::runtime::{Asker, ProposalError, Proposer, ReadError, TransferError};
+use crate::runtime::{Asker, ChangeError, ProposalError, Proposer, ReadError, TransferError};
 use crate::sync::{Arc, Mutex};
 use crate::types::{EntryId, Index, NodeId};
 
@@ -19,6 +19,8 @@ pub enum Told<O> {
     Read(Result<Index, ReadError>),
     /// This node was told to take over; or why not.
     Transferred(Result<NodeId, TransferError>),
+    /// The configuration at this index is what was asked for, and committed; or why not.
+    Changed(Result<Index, ChangeError>),
 }
 
 /// What was told, by token.
@@ -74,5 +76,11 @@ impl<O: Send + 'static> Asker<Index, ReadError> for Slip<O> {
 impl<O: Send + 'static> Asker<NodeId, TransferError> for Slip<O> {
     fn answered(self: Arc<Self>, result: Result<NodeId, TransferError>) {
         self.note(Told::Transferred(result));
+    }
+}
+
+impl<O: Send + 'static> Asker<Index, ChangeError> for Slip<O> {
+    fn answered(self: Arc<Self>, result: Result<Index, ChangeError>) {
+        self.note(Told::Changed(result));
     }
 }

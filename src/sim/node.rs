@@ -10,7 +10,7 @@ use crate::core::{Event, Fatal, Lease, Load, Restored};
 use crate::log::Write;
 use crate::message::Message;
 use crate::quorum::Configuration;
-use crate::runtime::driver::{Committed, Effects, Shard, ShardInput};
+use crate::runtime::driver::{Committed, Effects, Leaderless, Shard, ShardInput};
 use crate::runtime::node::restored;
 use crate::runtime::{Answer, ReadReply};
 use crate::state_machine::StateMachine;
@@ -50,8 +50,7 @@ pub(super) struct Life<M> {
     pub(super) wal: Wal,
     pub(super) machine: M,
     pub(super) applied: Index,
-    /// The process is stopped: what comes in waits.
-    pub(super) paused: Option<Vec<ShardInput>>,
+    pub(super) paused: Option<Paused>,
     /// For the log's device.
     pub(super) writes: VecDeque<(GroupId, Write)>,
     /// What the sync that is under way will make durable.
@@ -64,6 +63,8 @@ pub(super) struct Life<M> {
     pub(super) read_failed: bool,
     /// Why the group stopped, if it did.
     pub(super) stopped: Option<Fatal>,
+    /// It has heard of no leader for long, or is no member any more: reads that wait are refused.
+    pub(super) silent: bool,
     /// Something was handed in behind a flush.
     pub(super) unsettled: bool,
     /// How many calls of its disk had failed before it started.
@@ -84,11 +85,22 @@ pub(super) struct Life<M> {
     pub(super) commit: Index,
 }
 
-/// Makes a node's directory and founds the group on it.
-pub(super) fn found(disk: &SimFs, id: u64, config: WalConfig, voters: Configuration) -> Result<Write, WalError> {
+/// The process is stopped: what comes in waits.
+pub(super) struct Paused {
+    pub(super) waiting: Vec<ShardInput>,
+    /// What its clock showed when the machine fell asleep, if it sleeps.
+    pub(super) fell_asleep: Option<Instant>,
+}
+
+/// Makes a node's directory.
+pub(super) fn prepare(disk: &SimFs, id: u64) -> Result<(), WalError> {
     let cluster = ClusterId::new("simulated").map_err(|_| WalError::Failed)?;
     let identity = Identity { cluster, node: NodeId(id), store: StoreId(u128::from(id)) };
-    wal::found(disk, Path::new(DIR), &identity)?;
+    wal::found(disk, Path::new(DIR), &identity)
+}
+
+/// Founds the group on it.
+pub(super) fn found(disk: &SimFs, config: WalConfig, voters: Configuration) -> Result<Write, WalError> {
     let (mut wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), config)?;
     let (write, _) = Restored::founding(voters);
     wal.append(&[(GROUP, write.clone())])?;
@@ -96,13 +108,12 @@ pub(super) fn found(disk: &SimFs, id: u64, config: WalConfig, voters: Configurat
     Ok(write)
 }
 
-/// Opens what is on a node's disk.
-pub(super) fn open(disk: &SimFs, config: WalConfig) -> Result<(Wal, RecoveredGroup, bool), String> {
+/// Opens what is on a node's disk; it holds nothing of the group before the node has begun to join it.
+pub(super) fn open(disk: &SimFs, config: WalConfig) -> Result<(Wal, Option<RecoveredGroup>, bool), String> {
     let opened = Wal::open(Arc::new(disk.clone()), Path::new(DIR), config);
     let (wal, mut recovered) = opened.map_err(|error| error.to_string())?;
     let torn = recovered.torn.is_some();
-    let group = recovered.groups.remove(&GROUP).ok_or("the log does not hold the group")?;
-    Ok((wal, group, torn))
+    Ok((wal, recovered.groups.remove(&GROUP), torn))
 }
 
 impl<M: StateMachine> Life<M> {
@@ -110,14 +121,17 @@ impl<M: StateMachine> Life<M> {
     pub(super) fn start(
         config: CoreConfig,
         wal: Wal,
-        found: &RecoveredGroup,
+        found: Option<&RecoveredGroup>,
         machine: M,
         founded_now: bool,
         now: Instant,
     ) -> Result<Self, String> {
         let applied = machine.applied();
-        let restored = restored(GROUP, found).map_err(|error| error.to_string())?;
-        let restored = Restored { applied, founded_now, ..restored };
+        let restored = match found {
+            Some(found) => Restored { founded_now, ..restored(GROUP, found).map_err(|error| error.to_string())? },
+            None => Restored::joining(),
+        };
+        let restored = Restored { applied, ..restored };
         let mut shard = Shard::new();
         shard.open(&mut || now, config, restored).map_err(|error| error.to_string())?;
         Ok(Self {
@@ -133,6 +147,7 @@ impl<M: StateMachine> Life<M> {
             log_failed: false,
             read_failed: false,
             stopped: None,
+            silent: false,
             unsettled: false,
             faults_before: 0,
             inbox: Vec::new(),
@@ -165,6 +180,8 @@ pub(super) struct Wanted {
     pub(super) events: Vec<Event>,
     /// The last change, if there was one.
     pub(super) lease: Option<Option<Lease>>,
+    /// No leader is known for long.
+    pub(super) silence: bool,
     /// Something was wanted before a lease was told that had changed before it.
     pub(super) lease_told_late: bool,
 }
@@ -201,5 +218,9 @@ impl Effects for Wanted {
 
     fn event(&mut self, _group: GroupId, event: Event) {
         self.events.push(event);
+    }
+
+    fn leaderless(&mut self, _group: GroupId, how: Leaderless) {
+        self.silence |= how.long;
     }
 }

@@ -17,6 +17,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many nodes.
     pub nodes: u64,
+    /// How many of them found the group, the first ones; the others may join it.
+    pub founders: u64,
     /// How they are configured, but for their ids.
     pub core: CoreConfig,
     /// The network.
@@ -165,6 +167,17 @@ pub enum Strike {
         /// Whose.
         node: Target,
     },
+    /// A node is asked to change the members of the group.
+    Change {
+        /// Who is asked.
+        node: Target,
+        /// Who is to vote, as bits (bit 1 is node 1).
+        voters: u64,
+        /// Who is to learn, likewise; those who are to vote do not count.
+        learners: u64,
+        /// How long newcomers may take.
+        patience: Duration,
+    },
     /// A node is asked to hand leadership over.
     Transfer {
         /// Who is asked.
@@ -183,6 +196,7 @@ impl Plan {
         Self {
             seed,
             nodes,
+            founders: nodes,
             core,
             weather: Weather::fair(),
             sync: Span::micros(100, 2000),
@@ -210,6 +224,9 @@ impl Plan {
     pub fn check(&self) -> Result<(), String> {
         if !(1..=31).contains(&self.nodes) {
             return Err(format!("a world has 1 to 31 nodes, not {}", self.nodes));
+        }
+        if !(1..=self.nodes).contains(&self.founders) {
+            return Err(format!("of {} nodes {} cannot found a group", self.nodes, self.founders));
         }
         if self.clocks.len() as u64 > self.nodes {
             return Err(format!("{} clocks for {} nodes", self.clocks.len(), self.nodes));
@@ -240,7 +257,8 @@ impl Strike {
             | Self::HangDisk { node }
             | Self::FailDisk { node, .. }
             | Self::ClockJump { node, .. }
-            | Self::BlockMachine { node } => vec![node.id()],
+            | Self::BlockMachine { node }
+            | Self::Change { node, .. } => vec![node.id()],
             Self::Transfer { node, to } => to.iter().copied().chain([node.id()]).collect(),
             Self::Cut { links } => links.iter().flat_map(|(from, to)| [*from, *to]).collect(),
             Self::ClockRate { node, .. } => vec![*node],

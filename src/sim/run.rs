@@ -14,6 +14,7 @@ use super::trace::Trace;
 use super::world::{Setup, World};
 use crate::core::Consistency;
 use crate::time::{Duration, Instant};
+use crate::types::NodeId;
 
 /// What became of a run.
 #[derive(Clone, Debug)]
@@ -47,6 +48,7 @@ pub fn run_with_judge<S: Subject + Clone + 'static>(
     let setup = Setup {
         seed: plan.seed,
         nodes: plan.nodes,
+        founders: plan.founders,
         core: plan.core.clone(),
         weather: plan.weather.clone(),
         sync: plan.sync,
@@ -204,7 +206,8 @@ impl<'a, S: Subject> Run<'a, S> {
         self.judge(led, "a leader within 40 E", || "nobody leads".to_owned());
         self.judge_progress(begun);
         self.clients.done = true;
-        self.go_on_until(self.world.now() + e * 7);
+        // Reads of a node that no leader speaks to any more are refused after ten.
+        self.go_on_until(self.world.now() + e * 13);
         self.judge_idle();
         let open = self.world.asked.open();
         self.judge(open == 0, "everybody is answered", || format!("{open} requests were never answered"));
@@ -220,17 +223,16 @@ impl<'a, S: Subject> Run<'a, S> {
         self.world.judge(require(holds, judge, 0, what).map_err(|violation| Violation { node: None, ..violation }));
     }
 
-    /// A new write is applied on every node within 6 E of a leader that stays.
+    /// A new write is applied on every member within 6 E of a leader that stays.
     fn judge_progress(&mut self, begun: Instant) {
         let e = self.plan.core.timing.promise();
         let last = Instant::ZERO + begun.since(Instant::ZERO) + e * HEAL_LIMIT;
         while self.world.violation().is_none() {
             let target = self.world.logs.committed().next();
             let behind = |run: &mut Self| {
-                run.world
-                    .ids()
-                    .into_iter()
-                    .any(|id| run.world.core(id).is_none_or(|core| core.pulse().applied < target))
+                let members = run.world.logs.in_force().members().into_iter();
+                let applied = |id: NodeId| run.world.core(id.0).map(|core| core.pulse().applied);
+                members.map(applied).any(|applied| applied.is_none_or(|applied| applied < target))
             };
             // Clients write all the time; if they have nothing to write, a read shows as much.
             if let Some(leader) = self.world.leader() {

@@ -133,6 +133,7 @@ impl<S: Subject + Clone + 'static> Search<'_, S> {
         let Some(nodes) = self.plan.nodes.checked_sub(1).filter(|nodes| *nodes > 0) else { return false };
         let mut candidate = self.plan.clone();
         candidate.nodes = nodes;
+        candidate.founders = candidate.founders.min(nodes);
         candidate.clocks.truncate(nodes as usize);
         candidate.faults = candidate.faults.into_iter().filter_map(|fault| without(fault, nodes + 1)).collect();
         self.accept(candidate)
@@ -156,6 +157,7 @@ fn without(mut fault: Fault, gone: u64) -> Option<Fault> {
         | Strike::FailDisk { node, .. }
         | Strike::ClockJump { node, .. }
         | Strike::BlockMachine { node }
+        | Strike::Change { node, .. }
         | Strike::Transfer { node, .. } => node,
         _ => return Some(fault),
     };

@@ -3,8 +3,11 @@
 use super::network::{Link, written};
 use super::plan::{Fault, Strike, Target};
 use super::world::World;
+use crate::core::Change;
+use crate::quorum::{Configuration, Voters};
 use crate::state_machine::StateMachine;
 use crate::time::Duration;
+use crate::types::NodeId;
 
 /// What ends a fault that lasts.
 pub(super) enum Remedy {
@@ -28,6 +31,9 @@ impl<M: StateMachine> World<M> {
             Strike::ClockRate { node, rate_ppm } => self.set_clock_rate(*node, *rate_ppm),
             Strike::ClockJump { node, by } => self.jump_clock(self.who(*node), *by),
             Strike::Transfer { node, to } => drop(self.transfer(self.who(*node), *to)),
+            Strike::Change { node, voters, learners, patience } => {
+                self.change_to(self.who(*node), *voters, *learners, *patience);
+            }
             Strike::Cut { links } => {
                 self.tally.one_ways += u64::from(links.len() == 1);
                 self.tally.graphs += u64::from(links.len() > 1);
@@ -78,6 +84,15 @@ impl<M: StateMachine> World<M> {
             Remedy::UnhangDisk(id) => self.unhang_disk(id),
             Remedy::ReplaceProcess(id) => self.replace_process(id),
             Remedy::UnblockMachine(id) => self.unblock_machine(id),
+        }
+    }
+
+    /// Whoever asks does not know what is in use. What makes no configuration of these nodes is not asked.
+    fn change_to(&mut self, id: u64, voters: u64, learners: u64, patience: Duration) {
+        let ids = self.ids();
+        let set = |bits: u64| Voters::from_nodes(ids.iter().filter(|id| bits >> **id & 1 == 1).copied().map(NodeId));
+        if let Ok(to) = Configuration::new(set(voters), Voters::default(), set(learners & !voters)) {
+            self.change(id, Change { expected: None, to, patience });
         }
     }
 

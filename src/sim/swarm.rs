@@ -53,6 +53,8 @@ impl Plan {
             padding: *dice.pick(&[0, 100, 100, 2000]).unwrap_or(&0),
             durable: dice.chance(5 * TENTH),
         };
+        // The others are there to join.
+        plan.founders = if dice.chance(4 * TENTH) { dice.number(1, nodes) } else { nodes };
         plan.faults = Habits::draw(dice, nodes, e, drift).faults(dice, plan.lasting);
         plan
     }
@@ -163,6 +165,8 @@ enum Kind {
     Graph,
     CutLeader,
     Siege,
+    Coma,
+    Echoes,
     Churn,
     Squall,
     SlowDisk,
@@ -172,9 +176,10 @@ enum Kind {
     ClockJump,
     BlockMachine,
     Transfer,
+    Change,
 }
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 21] = [
     Kind::Crash,
     Kind::CrashAll,
     Kind::RestartLoop,
@@ -184,6 +189,8 @@ const KINDS: [Kind; 18] = [
     Kind::Graph,
     Kind::CutLeader,
     Kind::Siege,
+    Kind::Coma,
+    Kind::Echoes,
     Kind::Churn,
     Kind::Squall,
     Kind::SlowDisk,
@@ -193,6 +200,7 @@ const KINDS: [Kind; 18] = [
     Kind::ClockJump,
     Kind::BlockMachine,
     Kind::Transfer,
+    Kind::Change,
 ];
 
 impl Habits {
@@ -260,6 +268,8 @@ impl Habits {
             }
             Kind::CutLeader => self.cut_leader(dice),
             Kind::Siege => return self.siege(dice, at, faults),
+            Kind::Coma => return self.coma(dice, at, faults),
+            Kind::Echoes => return self.echoes(dice, at, faults),
             Kind::Churn => return self.churn(dice, at, faults),
             Kind::Squall => Strike::Squall { weather: self.squall(dice) },
             Kind::SlowDisk => Strike::SlowDisk { node, by: dice.duration(Span(Duration::ZERO, self.e * 2)) },
@@ -271,6 +281,7 @@ impl Habits {
             Kind::ClockRate => Strike::ClockRate { node: self.id(dice), rate_ppm: clock_rate(dice, self.drift) },
             Kind::ClockJump => self.clock_jump(dice, node),
             Kind::BlockMachine => Strike::BlockMachine { node },
+            Kind::Change => self.change(dice),
             Kind::Transfer => {
                 let to = dice.chance(5 * TENTH).then(|| self.id(dice));
                 Strike::Transfer { node: Target::Leader(self.id(dice)), to }
@@ -288,6 +299,14 @@ impl Habits {
         let from = dice.number(1, (1 << self.nodes) - 1) << 1;
         let (outgoing, incoming) = *dice.pick(&[(true, true), (true, false), (false, true)]).unwrap_or(&(true, true));
         Strike::CutLeader { from, outgoing, incoming }
+    }
+
+    /// Whoever leads is asked, most of the time. Others of all nodes vote then, from one to all of them.
+    fn change(&self, dice: &mut Dice) -> Strike {
+        let node = if dice.chance(9 * TENTH) { Target::Leader(self.id(dice)) } else { Target::Node(self.id(dice)) };
+        let mut some = |share: u32| (1..=self.nodes).filter(|_| dice.chance(share)).fold(0, |bits, id| bits | 1 << id);
+        let (voters, learners) = (some(6 * TENTH), some(2 * TENTH));
+        Strike::Change { node, voters, learners, patience: self.e * dice.number(1, 10) as u32 }
     }
 
     fn clock_jump(&self, dice: &mut Dice, node: Target) -> Strike {
@@ -324,6 +343,28 @@ impl Habits {
             faults.push(Fault { at: then + dice.duration(Span(Duration::ZERO, self.e / 2)), strike, lasting });
         }
         faults.push(Fault { at: then, strike: self.cut_leader(dice), lasting: self.e * 2 });
+    }
+
+    /// The leader is cut off from everybody and stopped. When it goes on another leads, and it has heard nothing of that:
+    /// first of all it finds what clients have asked it meanwhile.
+    fn coma(&self, dice: &mut Dice, at: Duration, faults: &mut Vec<Fault>) {
+        let leader = Target::Leader(self.id(dice));
+        let stopped = dice.duration(Span(self.e, self.e * 4));
+        let alone = Strike::CutLeader { from: !0, outgoing: true, incoming: true };
+        faults.push(Fault { at, strike: alone, lasting: stopped + self.e });
+        let pause = Strike::Pause { node: leader, asleep: dice.chance(3 * TENTH) };
+        faults.push(Fault { at: at + Duration::from_micros(1), strike: pause, lasting: stopped });
+    }
+
+    /// Much of what is said is late by up to some election timeouts; then nothing of what the leader says arrives any more,
+    /// and for a while it hears late answers to what it said before.
+    fn echoes(&self, dice: &mut Dice, at: Duration, faults: &mut Vec<Fault>) {
+        let mut weather = weather(dice, self.e);
+        (weather.straggle_ppm, weather.straggle) = (8 * TENTH, self.e * dice.number(2, 6) as u32);
+        faults.push(Fault { at, strike: Strike::Squall { weather }, lasting: self.e * 2 });
+        let unheard = Strike::CutLeader { from: !0, outgoing: true, incoming: false };
+        let then = at + dice.duration(Span(self.e / 2, self.e * 2));
+        faults.push(Fault { at: then, strike: unheard, lasting: self.e * dice.number(3, 6) as u32 });
     }
 
     /// Leaders that die soon, one after the other, some of which reach a part of the others only: entries of many terms

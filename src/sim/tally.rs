@@ -90,7 +90,17 @@ tally! {
     blocked_machines,
     /// Transfers of leadership asked for.
     transfers,
-    /// Reached: leaders elected.
+    /// Changes of members asked for.
+    changes,
+    /// Reached: of these, completed as asked.
+    changed,
+    /// Configurations that a node began to use.
+    configurations,
+    /// Of these, joint.
+    joint,
+    /// Nodes that learned that they are no members any more.
+    removals,
+    /// Leaders elected.
     leaders,
     /// Terms in which somebody stood and nobody won.
     lost_elections,

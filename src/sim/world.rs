@@ -20,9 +20,9 @@ use super::node::{self, Node, Wanted};
 use super::tally::Tally;
 use super::trace::{Scene, Trace};
 use crate::config::CoreConfig;
-use crate::core::{Core, Load, RoleKind};
+use crate::core::{Core, Load, Pulse, RoleKind};
 use crate::message::{Body, Message};
-use crate::quorum::Configuration;
+use crate::quorum::{self, Configuration};
 use crate::runtime::driver::ShardInput;
 use crate::state_machine::StateMachine;
 use crate::time::{Duration, Instant};
@@ -36,6 +36,8 @@ pub struct Setup<M> {
     pub seed: u64,
     /// How many nodes, 1 to 31; their ids are 1, 2 and so on.
     pub nodes: u64,
+    /// How many of them found the group; the others are there to join it.
+    pub founders: u64,
     /// How each is configured, but for its id and seed.
     pub core: CoreConfig,
     /// The network.
@@ -61,6 +63,7 @@ impl<M> Setup<M> {
         Self {
             seed,
             nodes,
+            founders: nodes,
             core: CoreConfig::new(NodeId(1), node::GROUP, 0),
             weather: Weather::fair(),
             sync: Span::micros(100, 2000),
@@ -88,7 +91,7 @@ pub(super) enum Happening {
     Apply { node: u64, incarnation: u64 },
     Enter { node: u64, incarnation: u64 },
     Loaded { node: u64, incarnation: u64, load: Load },
-    Resume { node: u64, incarnation: u64, fell_asleep: Option<Instant> },
+    Resume { node: u64, incarnation: u64 },
     Restart { node: u64 },
     Die { node: u64, incarnation: u64, ambush: Ambush },
     Alarm(u64),
@@ -176,9 +179,12 @@ impl<M: StateMachine> World<M> {
     /// # Errors
     /// What is wrong with the configuration.
     pub fn new(setup: Setup<M>) -> Result<Self, String> {
-        let Setup { seed, nodes: size, core, weather, sync, apply, gather, trace, machine, digest } = setup;
+        let Setup { seed, nodes: size, founders, core, weather, sync, apply, gather, trace, machine, digest } = setup;
         if !(1..=31).contains(&size) {
             return Err("a world has 1 to 31 nodes".to_owned());
+        }
+        if !(1..=size).contains(&founders) {
+            return Err(format!("of {size} nodes 1 to {size} can found a group, not {founders}"));
         }
         let mut wal = WalConfig::default();
         (wal.segment_bytes, wal.batch_bytes, wal.spare_segments) = (SEGMENT_BYTES, SEGMENT_BYTES as usize / 2, 0);
@@ -215,18 +221,21 @@ impl<M: StateMachine> World<M> {
             ambushes: VecDeque::new(),
             wanted: Wanted::default(),
         };
-        world.found(size)?;
+        world.found(size, founders)?;
         Ok(world)
     }
 
-    fn found(&mut self, size: u64) -> Result<(), String> {
-        let voters = Configuration::of_voters((1..=size).map(NodeId)).map_err(|error| error.to_string())?;
+    fn found(&mut self, size: u64, founders: u64) -> Result<(), String> {
+        let voters = Configuration::of_voters((1..=founders).map(NodeId)).map_err(|error| error.to_string())?;
         for id in 1..=size {
             let disk = SimFs::new();
-            let write = node::found(&disk, id, self.wal.clone(), voters.clone()).map_err(|error| error.to_string())?;
-            self.logs.written(id, &write, None).map_err(|violation| violation.to_string())?;
-            self.logs.appended(id, [write].into_iter());
-            self.logs.synced(id);
+            node::prepare(&disk, id).map_err(|error| error.to_string())?;
+            if id <= founders {
+                let write = node::found(&disk, self.wal.clone(), voters.clone()).map_err(|error| error.to_string())?;
+                self.logs.written(id, &write, None).map_err(|violation| violation.to_string())?;
+                self.logs.appended(id, [write].into_iter());
+                self.logs.synced(id);
+            }
             // Every clock has a beginning of its own.
             let (started_at, mut clock) = (self.now, NodeClock::true_time());
             clock.shift(self.dice.duration(Span(Duration::ZERO, BEGINNING)));
@@ -289,9 +298,10 @@ impl<M: StateMachine> World<M> {
     pub fn is_led(&self) -> bool {
         let pulses: Vec<_> = self.nodes.iter().filter_map(|node| self.core(node.id).map(Core::pulse)).collect();
         let Some(newest) = pulses.iter().map(|pulse| pulse.term).max() else { return false };
-        let Some(leader) = self.leader().map(NodeId) else { return false };
-        let follows = pulses.iter().filter(|pulse| pulse.term == newest && pulse.leader == Some(leader));
-        follows.count() > self.nodes.len() / 2
+        let Some(leader) = self.leader() else { return false };
+        let follows = |pulse: Pulse| pulse.term == newest && pulse.leader == Some(NodeId(leader));
+        let with_it = |id: NodeId| self.core(id.0).is_some_and(|core| follows(core.pulse()));
+        self.core(leader).is_some_and(|core| core.configuration().tally(|id| Some(with_it(id))) == quorum::Tally::Won)
     }
 
     /// A node's state machine; `None` if it is not up.
@@ -445,8 +455,8 @@ impl<M: StateMachine> World<M> {
                 self.settle(node);
             }
             Happening::Loaded { node, incarnation, load } if self.lives(node, incarnation) => self.loaded(node, load),
-            Happening::Resume { node, incarnation, fell_asleep } if self.lives(node, incarnation) => {
-                self.resume_from(node, fell_asleep);
+            Happening::Resume { node, incarnation } if self.lives(node, incarnation) => {
+                self.resume(node);
             }
             Happening::Enter { node, incarnation } if self.lives(node, incarnation) => self.enter(node),
             Happening::Restart { node } => self.restart(node),
@@ -537,9 +547,9 @@ impl<M: StateMachine> World<M> {
 
     /// Something happens to a node.
     pub(super) fn input(&mut self, id: u64, input: ShardInput) {
-        let waiting = self.node_mut(id).life.as_mut().and_then(|life| life.paused.as_mut());
-        if let Some(waiting) = waiting {
-            return waiting.push(input);
+        let paused = self.node_mut(id).life.as_mut().and_then(|life| life.paused.as_mut());
+        if let Some(paused) = paused {
+            return paused.waiting.push(input);
         }
         if self.gather.1 > Duration::ZERO {
             return self.put_into_inbox(id, input);
@@ -564,8 +574,8 @@ impl<M: StateMachine> World<M> {
     fn enter(&mut self, id: u64) {
         let Some(life) = &mut self.node_mut(id).life else { return };
         let inputs = mem::take(&mut life.inbox);
-        if let Some(waiting) = &mut life.paused {
-            return waiting.extend(inputs);
+        if let Some(paused) = &mut life.paused {
+            return paused.waiting.extend(inputs);
         }
         for input in inputs {
             self.hand_in(id, input);

@@ -35,7 +35,7 @@ pub struct Recovered {
 }
 
 /// What a node's log holds of one group.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RecoveredGroup {
     /// The last hard state.
     pub hard_state: HardState,

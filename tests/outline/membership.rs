@@ -460,6 +460,20 @@ fn p14_who_is_on_the_way_out_may_be_needed_still() {
     assert_eq!(lone.role(), RoleKind::Follower);
 }
 
+/// Of {2}, then {1,2}, then {2} again: after a restart it is not known that the second was committed.
+#[test]
+fn p14_what_was_committed_may_be_forgotten_and_who_is_needed_is_not() {
+    let hard_state = HardState { term: Term(3), vote: None, longest_promise: ms(E) };
+    let mut disk = Disk::with_history(simple(&[2], &[]), hard_state, &[]);
+    for (index, configuration) in [(2, simple(&[1, 2], &[])), (3, simple(&[2], &[]))] {
+        let (id, payload) = (EntryId::new(index, 3), configuration.encode());
+        disk.entries.push(Entry { id, kind: EntryKind::Configuration, payload });
+    }
+    let mut lone = Lone::start(config(|_| ()), disk);
+    lone.stand();
+    assert_eq!(lone.role(), RoleKind::PreCandidate, "n2 may have the second only, and then it needs this vote");
+}
+
 #[test]
 fn p12_who_stays_is_listened_to() {
     let mut lone = leader_of(3);

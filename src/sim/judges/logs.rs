@@ -7,8 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{Verdict, broken, mix, require};
-use crate::log::{Entry, HardState, Write};
-use crate::types::{EntryId, Index, Term};
+use crate::log::{Entry, EntryKind, HardState, Write};
+use crate::quorum::{Configuration, Tally};
+use crate::types::{EntryId, Index, NodeId, Term};
 use crate::wal::RecoveredGroup;
 
 /// An entry and everything before it.
@@ -22,6 +23,8 @@ struct Link {
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 struct Chain {
     links: Vec<Link>,
+    /// The configurations in it, each with its index.
+    configurations: Vec<(Index, Configuration)>,
 }
 
 impl Chain {
@@ -40,17 +43,35 @@ impl Chain {
         Link { term: entry.id.term, hash: mix(mix(before, entry.id.term.0), content) }
     }
 
+    fn truncate_from(&mut self, from: Index) {
+        self.links.truncate(from.previous().0 as usize);
+        self.configurations.retain(|(at, _)| *at < from);
+    }
+
+    fn push(&mut self, entry: &Entry) -> Link {
+        let link = self.next(entry);
+        self.links.push(link);
+        if entry.kind == EntryKind::Configuration {
+            self.configurations.extend(Configuration::decode(&entry.payload).map(|decoded| (entry.id.index, decoded)));
+        }
+        link
+    }
+
+    /// The one in use.
+    fn configuration(&self) -> Option<&Configuration> {
+        self.configurations.last().map(|(_, configuration)| configuration)
+    }
+
     /// `false` if the entries do not follow what is there.
     fn carry_out(&mut self, write: &Write) -> bool {
         if let Some(from) = write.truncate_from {
-            self.links.truncate(from.previous().0 as usize);
+            self.truncate_from(from);
         }
         for entry in &write.entries {
             if entry.id.index != self.last().index.next() {
                 return false;
             }
-            let link = self.next(entry);
-            self.links.push(link);
+            self.push(entry);
         }
         true
     }
@@ -81,7 +102,10 @@ struct Committed {
 /// All logs.
 pub(in crate::sim) struct Logs {
     nodes: Vec<NodeLog>,
-    quorum: usize,
+    /// The latest configuration that is committed, and where it stands.
+    in_force: (Index, Configuration),
+    /// All that were committed, in order.
+    once_in_force: Vec<Configuration>,
     /// Every entry that any log ever held.
     ever: HashMap<EntryId, Link>,
     /// By index, from 1.
@@ -94,7 +118,8 @@ impl Logs {
     pub(in crate::sim) fn new(size: usize) -> Self {
         Self {
             nodes: vec![NodeLog::default(); size],
-            quorum: size / 2 + 1,
+            in_force: (Index::ZERO, Configuration::default()),
+            once_in_force: Vec::new(),
             ever: HashMap::new(),
             committed: Vec::new(),
             digests: HashMap::new(),
@@ -134,7 +159,7 @@ impl Logs {
         }
         let node = &mut self.nodes[id as usize - 1];
         if let Some(from) = write.truncate_from {
-            node.written.links.truncate(from.previous().0 as usize);
+            node.written.truncate_from(from);
         }
         for entry in &write.entries {
             let last = node.written.last();
@@ -142,8 +167,7 @@ impl Logs {
                 format!("{} after {last}", entry.id)
             })?;
             require(entry.id.term >= last.term, "terms rise along a log", id, || format!("{} after {last}", entry.id))?;
-            let link = node.written.next(entry);
-            node.written.links.push(link);
+            let link = node.written.push(entry);
             let known = *self.ever.entry(entry.id).or_insert(link);
             require(known == link, "log matching", id, || format!("another {} or another log before it", entry.id))?;
         }
@@ -178,7 +202,13 @@ impl Logs {
 
     /// What a node found on its disk is what it had synced and some of the first of what it had written since. Returns
     /// how many of those.
-    pub(in crate::sim) fn recovered(&mut self, id: u64, found: &RecoveredGroup) -> Result<usize, super::Violation> {
+    pub(in crate::sim) fn recovered(
+        &mut self,
+        id: u64,
+        found: Option<&RecoveredGroup>,
+    ) -> Result<usize, super::Violation> {
+        let nothing = RecoveredGroup::default();
+        let found = found.unwrap_or(&nothing);
         let node = self.node(id);
         let (mut chain, mut hard_state) = (node.durable.clone(), node.durable_hard_state);
         let fits = |chain: &Chain, hard_state: HardState| {
@@ -238,6 +268,11 @@ impl Logs {
                 earlier.by = term;
             }
             self.committed.push(Committed { link, by: term });
+            let configurations = &self.nodes[id as usize - 1].written.configurations;
+            if let Some(configuration) = configurations.iter().find(|(at, _)| *at == index) {
+                self.in_force = configuration.clone();
+                self.once_in_force.push(configuration.1.clone());
+            }
             self.judge_quorum(id, index, "committed by a quorum")?;
             self.judge_leaders(index)?;
         }
@@ -299,7 +334,72 @@ impl Logs {
     /// The entry at `index`, which is committed, is on the disks of a quorum, whatever happens to what is not synced.
     fn judge_quorum(&self, id: u64, index: Index, judge: &'static str) -> Verdict {
         let link = self.committed[index.previous().0 as usize].link;
-        let holders = self.nodes.iter().filter(|node| node.durable.at(index) == Some(link)).count();
-        require(holders >= self.quorum, judge, id, || format!("{index} of {} is on {holders} disks", link.term))
+        let holds = |node: NodeId| self.nodes[node.0 as usize - 1].durable.at(index) == Some(link);
+        let of_quorum = |configuration: &Configuration| configuration.tally(|node| Some(holds(node))) == Tally::Won;
+        // A change may be under way: which of the two is in use is the leader's to know.
+        let logs = self.nodes.iter().flat_map(|node| &node.written.configurations);
+        let later = logs.filter(|(at, _)| *at > self.in_force.0).map(|(_, configuration)| configuration);
+        let safe = std::iter::once(&self.in_force.1).chain(later).any(of_quorum);
+        require(safe, judge, id, || {
+            let holders: Vec<_> = (1..=self.nodes.len() as u64).map(NodeId).filter(|node| holds(*node)).collect();
+            format!("{index} of {} is on the disks of {holders:?}, in force is {}", link.term, self.in_force.1)
+        })
+    }
+
+    /// Whether no configuration that was ever committed left node `id` out as a voter. It may be the first to know of one.
+    pub(in crate::sim) fn always_a_voter(&self, id: u64, commit: Index) -> bool {
+        let known = self.nodes[id as usize - 1].written.configurations.iter().filter(|(at, _)| *at <= commit);
+        let mut all = self.once_in_force.iter().chain(known.map(|(_, configuration)| configuration));
+        all.all(|configuration| configuration.is_voter(NodeId(id)))
+    }
+
+    /// The members of the configuration that is committed.
+    pub(in crate::sim) fn in_force(&self) -> &Configuration {
+        &self.in_force.1
+    }
+
+    /// Of two nodes that could both be elected now, whoever is up and whatever was promised, one cannot be without somebody
+    /// that the other cannot be without either (dissertation §4.1).
+    pub(in crate::sim) fn judge_overlap(&self) -> Verdict {
+        let able: Vec<_> = (1..).zip(&self.nodes).filter_map(|(id, node)| Some((id, self.electorate(node)?))).collect();
+        for (at, (one, (configuration, voters))) in able.iter().enumerate() {
+            for (other, (others, their_voters)) in &able[at + 1..] {
+                let apart = configuration != others && disjoint(configuration, *voters, others, *their_voters);
+                require(!apart, "configurations in use overlap", *one, || {
+                    format!("n{one} could be elected in {configuration}, n{other} in {others}, by different nodes")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration that a node would stand in, and who could vote for it, as bits; `None` if they are too few.
+    fn electorate<'a>(&'a self, node: &'a NodeLog) -> Option<(&'a Configuration, u64)> {
+        let configuration = node.written.configuration()?;
+        let last = node.written.last();
+        let grants = |id: NodeId| self.nodes[id.0 as usize - 1].durable.last() <= last;
+        let voters = configuration.members().into_iter().filter(|id| configuration.is_voter(*id) && grants(*id));
+        let voters = voters.fold(0, |bits, id| bits | 1 << id.0);
+        wins(configuration, voters).then_some((configuration, voters))
+    }
+}
+
+fn wins(configuration: &Configuration, voters: u64) -> bool {
+    configuration.tally(|id| Some(voters >> id.0 & 1 == 1)) == Tally::Won
+}
+
+/// Whether some of `voters` are a quorum of one configuration and some others, none of them the same, of the other. Tries
+/// all ways to share out those that could vote in both.
+fn disjoint(one: &Configuration, voters: u64, other: &Configuration, others: u64) -> bool {
+    let shared = voters & others;
+    let mut given = shared;
+    loop {
+        if wins(one, voters & !shared | given) && wins(other, others & !given) {
+            return true;
+        }
+        if given == 0 {
+            return false;
+        }
+        given = (given - 1) & shared;
     }
 }

@@ -128,6 +128,11 @@ impl Votes {
         })
     }
 
+    /// Other members, from now on: who leaves and comes back is met anew.
+    pub(in crate::sim) fn members_changed(&mut self, id: u64) {
+        self.matches.retain(|(leader, _), _| *leader != id);
+    }
+
     /// A node's process ended.
     pub(in crate::sim) fn died(&mut self, id: u64) {
         self.pulses.remove(&id);
