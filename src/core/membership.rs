@@ -136,6 +136,8 @@ impl Core {
         self.write_to_all(now, out);
         // A lone voter's disk may be the whole quorum.
         self.commit_by_quorum(now, out);
+        // What waits for those who count no more has been confirmed by the others.
+        self.answer_confirmed_reads(now, out);
     }
 
     /// Members that are new are written to from now on; those that are to vote are timed.

@@ -613,3 +613,13 @@ fn p15_a_lone_voter_becomes_two_and_one_again() {
     lone.pass(20 * E);
     assert_eq!(lone.role(), RoleKind::Leader);
 }
+
+/// A read that only those could confirm who count no more.
+#[test]
+fn p15_a_read_does_not_wait_for_who_was_removed() {
+    let mut lone = leader_of(2);
+    lone.read_as(1, Consistency::Linearizable);
+    assert!(lone.reads.is_empty(), "n2 is asked");
+    ask(&mut lone, &[1], &[]);
+    assert!(matches!(lone.reads[..], [answer] if answer.result == Ok(Index(2))));
+}
