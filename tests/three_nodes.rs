@@ -5,8 +5,10 @@
 mod node_support;
 
 use node_support::{Cluster, GROUP, wait, wait_for};
+use std::time::Duration;
 use tenure::core::RoleKind;
-use tenure::runtime::{Consistency, ProposalError};
+use tenure::quorum::Configuration;
+use tenure::runtime::{Change, ChangeTicket, Consistency, ProposalError};
 use tenure::types::{Index, NodeId};
 
 /// They elect a leader, agree on commands, read linearizably, also at followers, which say who leads.
@@ -165,4 +167,40 @@ fn groups_share_a_node_and_do_not_mix() {
     assert!(
         cluster.running.values().all(|running| running.node.groups().len() == 20 && running.node.groups()[0] == GROUP)
     );
+}
+
+/// All nodes are swapped one after the other while clients write: newcomers catch up and vote, the old ones go, the leader
+/// hands over when its turn comes. Nothing acknowledged is lost.
+#[test]
+fn p15_all_members_are_swapped_while_clients_write() {
+    let mut cluster = Cluster::start(3);
+    for old in 1..=3 {
+        for nth in 0..20 {
+            cluster.propose(format!("before {old} goes: {nth}"));
+        }
+        let new = old + 3;
+        cluster.run_newcomer(new);
+        let voters = Configuration::of_voters((old + 1..=new).map(NodeId)).unwrap();
+        wait_for("the change", || {
+            let leader = &cluster.running[&cluster.leader_of_members()].group;
+            let in_use = leader.status()?.core;
+            if in_use.configuration == voters && in_use.commit >= in_use.configuration_index {
+                return Some(());
+            }
+            let change = Change { expected: None, to: voters.clone(), patience: Duration::from_secs(30) };
+            let ticket: ChangeTicket = leader.change(change);
+            ticket.wait_timeout(node_support::LONG).unwrap_or_else(|_| panic!("no answer")).ok()?;
+            Some(())
+        });
+        let gone = &cluster.running[&old].group;
+        wait_for("the old one to know", || {
+            let core = gone.status()?.core;
+            let known = !core.configuration.is_member(NodeId(old)) && core.commit >= core.configuration_index;
+            // Or it has only heard, when it asked for votes.
+            (known || core.no_leader?.obstacle.is_some()).then_some(())
+        });
+        cluster.stop(old);
+    }
+    cluster.propose("after all");
+    cluster.assert_equal_and_complete();
 }

@@ -103,6 +103,8 @@ impl Cluster {
         let machine = Recorder(journal.clone());
         let group = if node.groups().contains(&GROUP) {
             node.open_group(GROUP, machine).unwrap()
+        } else if id > self.size {
+            node.join_group(GROUP, machine).unwrap()
         } else {
             let voters = Configuration::of_voters((1..=self.size).map(NodeId)).unwrap();
             node.create_group(GROUP, voters, machine).unwrap()
@@ -113,6 +115,12 @@ impl Cluster {
             node.set_peer(NodeId(*other), running.node.local_addr().unwrap().to_string()).unwrap();
         }
         self.running.insert(id, Running { node, group, journal });
+    }
+
+    /// Founds and starts a node that is to join.
+    pub(crate) fn run_newcomer(&mut self, id: u64) {
+        Node::found(self.dir(id), cluster_id(), NodeId(id)).unwrap();
+        self.run(id);
     }
 
     pub(crate) fn stop(&mut self, id: u64) {
@@ -131,6 +139,16 @@ impl Cluster {
             let known: Vec<_> = self.running.values().map(|running| running.group.status().unwrap().core).collect();
             let leader = known.iter().find(|core| core.role == RoleKind::Leader)?;
             known.iter().all(|core| core.leader == Some(leader.id)).then_some(leader.id.0)
+        })
+    }
+
+    /// The node that leads, once every running member agrees on it.
+    pub(crate) fn leader_of_members(&self) -> u64 {
+        wait_for("a leader every member follows", || {
+            let known: Vec<_> = self.running.values().map(|running| running.group.status().unwrap().core).collect();
+            let leader = known.iter().find(|core| core.role == RoleKind::Leader)?;
+            let mut members = known.iter().filter(|core| leader.configuration.is_member(core.id));
+            members.all(|core| core.leader == Some(leader.id)).then_some(leader.id.0)
         })
     }
 
