@@ -127,6 +127,7 @@ fn write(sketch: &WriteSketch, model: &mut Model) -> (GroupId, Write) {
     let write = Write {
         seq: WriteSeq::default(), // counts writes for the core, and is not on disk
         hard_state: (new_term || sketch.hard_state).then_some(group.hard_state),
+        compaction: None,
         truncate_from: sketch.truncate.map(|_| Index(kept as u64 + 1)),
         entries: group.entries[kept..].to_vec(),
     };

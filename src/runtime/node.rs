@@ -184,7 +184,7 @@ impl Node {
         let (dir, logger) = (&config.dir, &config.logger);
         let (log, recovered) = Wal::open(config.fs.clone(), dir, config.wal.clone())?;
         let identity = wal::identity(&*config.fs, dir)?;
-        if let Some(torn) = &recovered.torn {
+        if let Some(torn) = recovered.torn.as_ref().filter(|torn| !torn.reused) {
             warn!(logger, "a write was cut short by a crash; it was never acknowledged";
                 "file" => %torn.file.display(), "offset" => torn.offset);
         }
@@ -247,7 +247,7 @@ impl Node {
         let restored = self.engine.found(group, configuration, machine.applied())?;
         let Restored { hard_state, log, .. } = restored.clone();
         let configurations = vec![(log.last().index, payload)];
-        place.becomes = Becomes::Closed(RecoveredGroup { hard_state, log, configurations });
+        place.becomes = Becomes::Closed(RecoveredGroup { hard_state, compaction: None, log, configurations });
         let handle = self.engine.open_group(group, restored, machine)?;
         place.becomes = Becomes::Open;
         Ok(handle)
@@ -361,6 +361,10 @@ impl Device for Wal {
 
     fn floor(&mut self) -> Result<(), WalError> {
         Self::floor(self)
+    }
+
+    fn tidy(&mut self, budget: usize) -> Result<u64, WalError> {
+        Self::tidy(self, budget)
     }
 }
 

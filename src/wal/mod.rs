@@ -35,6 +35,7 @@ mod segment;
 mod spare;
 mod stream;
 mod tail;
+mod tidy;
 mod window;
 
 pub use config::WalConfig;
