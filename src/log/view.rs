@@ -305,7 +305,10 @@ mod tests {
     #[test]
     fn recovered_runs_are_checked() {
         let run = |first, term| TermRun { first: Index(first), term: Term(term) };
-        assert_eq!(Log::from_runs(EntryId::ZERO, vec![run(1, 1), run(4, 3)], Index(6)).unwrap().last(), EntryId::new(6, 3));
+        assert_eq!(
+            Log::from_runs(EntryId::ZERO, vec![run(1, 1), run(4, 3)], Index(6)).unwrap().last(),
+            EntryId::new(6, 3)
+        );
         assert!(Log::from_runs(EntryId::ZERO, vec![], Index(0)).is_some());
         for (runs, last) in [
             (vec![], 1),

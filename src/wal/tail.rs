@@ -220,7 +220,8 @@ impl Tail {
                 return Err(Inconsistency::Copy { found: first });
             }
             let (from, to) = (run.first.max(first.index), run_end.min(end));
-            let pieces = [(run.first, UNKNOWN, run.first < from), (from, first.term, true), (to, UNKNOWN, to < run_end)];
+            let pieces =
+                [(run.first, UNKNOWN, run.first < from), (from, first.term, true), (to, UNKNOWN, to < run_end)];
             let there = pieces.into_iter().filter(|(.., there)| *there);
             runs.extend(there.map(|(first, term, _)| TermRun { first, term }));
         }

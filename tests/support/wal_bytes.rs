@@ -45,6 +45,12 @@ pub(crate) fn reseal(content: &mut [u8], at: usize, seq: u64) {
     content[at + 4..at + 8].copy_from_slice(&sum.to_le_bytes());
 }
 
+/// The same for a segment's header.
+pub(crate) fn reseal_header(content: &mut [u8]) {
+    let sum = crc32c(crc32c(0, &content[..12]), &content[16..HEADER]);
+    content[12..16].copy_from_slice(&sum.to_le_bytes());
+}
+
 /// CRC-32C, bit by bit: an implementation of its own, so that the format does not depend on one library.
 fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!seed, |crc, byte| {
