@@ -33,7 +33,7 @@ impl ModelGroup {
         self.compaction.as_ref().map_or(EntryId::ZERO, |compaction| compaction.last)
     }
 
-    fn last(&self) -> EntryId {
+    pub(crate) fn last(&self) -> EntryId {
         self.entries.last().map_or(self.base(), |entry| entry.id)
     }
 }
