@@ -481,6 +481,25 @@ fn every_flipped_byte_of_a_copy_is_noticed() {
     assert!(harmless < 8, "{harmless} bytes of padding");
 }
 
+/// Each segment's table must say of every group what was read before it.
+#[test]
+fn a_table_that_differs_from_what_was_read_is_refused() {
+    let (fs, newest, _) = copied_forward();
+    // Of group 2; behind its id: term, vote, promise, the base 1@1, the last entry 3@1.
+    let row = 96 + 64;
+    for changes in
+        [&[(1, 2)][..], &[(2, 1)], &[(3, 9)], &[(4, 2)], &[(4, 0), (5, 0)], &[(6, 2)], &[(6, 4)], &[(1, 2), (7, 2)]]
+    {
+        let fs = fs.copy();
+        fs.alter(&segment(newest), |content| {
+            changes.iter().for_each(|(field, value)| content[row + 8 * field] = *value);
+            reseal_header(content);
+        });
+        let found = damage(&fs).2;
+        assert!(matches!(found, Damage::Disconnected(_)), "{changes:?}: {found}");
+    }
+}
+
 /// Copies never append and never truncate.
 #[test]
 fn copies_of_what_the_log_does_not_hold_are_refused() {

@@ -191,7 +191,7 @@ impl Node {
         let stores = Arc::new(KnownStores::open(config.fs.clone(), dir, logger.clone())?);
         let reader = log.reader();
         let read = move |group, load: &Load| match reader.read(group, load.first, load.last, load.max_bytes) {
-            Err(WalError::NotInLog { .. }) => Ok(None),
+            Err(WalError::NotInLog { .. } | WalError::Compacted { .. }) => Ok(None),
             read => read.map(Some),
         };
         let mut tcp = None;
