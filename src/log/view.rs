@@ -110,7 +110,7 @@ impl Log {
         self.runs.get(after).map_or(self.last, |run| run.first.previous())
     }
 
-    /// The position in `runs` of the run that holds `index`, which must be in the log.
+    /// The position in `runs` of the run that holds `index`, which must be in the log or right behind it.
     fn run_of(&self, index: Index) -> usize {
         self.runs.partition_point(|run| run.first <= index).saturating_sub(1)
     }
@@ -122,7 +122,7 @@ impl Log {
     pub fn append(&mut self, entry: Entry) {
         debug_assert_eq!(entry.id.index, self.last.next(), "entries are appended without a gap");
         debug_assert!(entry.id.term >= self.last().term, "terms never fall along the log");
-        if self.last().term != entry.id.term {
+        if self.runs.last().is_none_or(|run| run.term != entry.id.term) {
             self.runs.push(TermRun { first: entry.id.index, term: entry.id.term });
         }
         self.last = entry.id.index;
@@ -151,7 +151,7 @@ impl Log {
             return;
         }
         if self.contains(to) {
-            let run = self.run_of(to.index);
+            let run = self.run_of(to.index.next());
             self.runs.drain(..run);
             if let Some(first) = self.runs.first_mut() {
                 first.first = to.index.next();
@@ -321,16 +321,52 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_compacted_log_begins_behind_its_base() {
+        let mut log = log(&[1, 1, 3, 3, 5]);
+        log.compact(EntryId::new(3, 3));
+        assert_eq!((log.base(), log.first(), log.last()), (EntryId::new(3, 3), Index(4), EntryId::new(5, 5)));
+        let terms: Vec<_> = (2..=6).map(|index| log.term_at(Index(index)).map(|term| term.0)).collect();
+        assert_eq!(terms, [None, Some(3), Some(3), Some(5), None]);
+        assert_eq!(log.first_of_term_at(Index(4)), Some(Index(4)), "as far as the log knows");
+        assert_eq!(log.first_of_term_at(Index(3)), None);
+        assert_eq!(log.last_index_up_to_term(Term(4)), Index(4));
+        assert_eq!(log.last_index_up_to_term(Term(2)), Index::ZERO);
+        assert_eq!((log.cached_from(), log.cached(Index(3), Index(9), 9, 99)), (Index(4), None));
+        let below = LogSlice::new(EntryId::new(1, 1), entries(&[1, 1, 3, 3, 4])[1..].to_vec()).unwrap();
+        assert_eq!(log.first_missing(&below), Some(EntryId::new(5, 4)), "what is below was held");
+        log.truncate_from(Index(2));
+        assert_eq!(log.last(), EntryId::new(5, 5), "what was committed cannot be removed");
+        log.truncate_from(Index(4));
+        assert_eq!(log.last(), log.base());
+    }
+
+    /// `b53`, `c09`, `c10`: a log that does not hold the last entry of a snapshot goes as a whole.
+    #[test]
+    fn b53_a_snapshot_replaces_a_log_that_does_not_hold_its_last_entry() {
+        for to in [EntryId::new(3, 4), EntryId::new(9, 5), EntryId::new(9, 7)] {
+            let mut log = log(&[1, 1, 3, 3, 5]);
+            log.compact(to);
+            assert_eq!((log.base(), log.last(), log.runs(), log.cache_bytes()), (to, to, &[][..], 0));
+            log.append(entry(to.index.0 + 1, 8));
+            assert_eq!(log.last(), EntryId::new(to.index.0 + 1, 8));
+        }
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Append(u8, u8),
         Truncate(u8),
         Shrink(u8, u8),
+        Compact(u8),
+        Replace(u8, u8),
     }
 
     impl Arbitrary for Op {
         fn arbitrary(g: &mut Gen) -> Self {
-            match u8::arbitrary(g) % 4 {
+            match u8::arbitrary(g) % 6 {
+                2 => Self::Compact(u8::arbitrary(g) % 20),
+                3 if bool::arbitrary(g) => Self::Replace(u8::arbitrary(g) % 5, u8::arbitrary(g) % 2),
                 0 => Self::Truncate(u8::arbitrary(g) % 40),
                 1 => Self::Shrink(u8::arbitrary(g), u8::arbitrary(g) % 40),
                 _ => Self::Append(u8::arbitrary(g) % 3, u8::arbitrary(g) % 6),
@@ -339,31 +375,53 @@ mod tests {
     }
 
     quickcheck! {
-        /// The log against the obvious one: a vector of terms and a number of forgotten payloads.
+        /// The log against the obvious one: a base, a vector of terms and a number of forgotten payloads.
         fn log_behaves_like_a_vector(ops: Vec<Op>) -> bool {
-            let (mut log, mut model) = (Log::new(), Vec::<u64>::new());
+            let (mut log, mut base, mut model) = (Log::new(), EntryId::ZERO, Vec::<u64>::new());
             for op in ops {
+                let first = base.index.0 + 1;
+                let last_term = model.last().copied().unwrap_or(base.term.0);
                 match op {
                     Op::Append(rise, count) => {
-                        let term = (model.last().copied().unwrap_or(0) + u64::from(rise)).max(1);
+                        let term = (last_term + u64::from(rise)).max(1);
                         for _ in 0..count {
                             model.push(term);
-                            log.append(entry(model.len() as u64, term));
+                            log.append(entry(base.index.0 + model.len() as u64, term));
                         }
                     }
                     Op::Truncate(index) => {
-                        if index > 0 { model.truncate(usize::from(index) - 1) }
+                        if u64::from(index) >= first { model.truncate((u64::from(index) - first) as usize) }
                         log.truncate_from(Index(u64::from(index)));
                     }
                     Op::Shrink(bytes, keep) => log.shrink_cache(8 * usize::from(bytes), Index(u64::from(keep))),
+                    Op::Compact(count) => {
+                        let gone = model.drain(..usize::from(count).min(model.len())).last();
+                        base = gone.map_or(base, |term| EntryId::new(base.index.0 + u64::from(count).min(log.last().index.0 - base.index.0), term));
+                        log.compact(base);
+                    }
+                    Op::Replace(ahead, rise) => {
+                        // Behind the end, or in the place of the last entry, in another term.
+                        let (ahead, rise) = (u64::from(ahead), u64::from(rise));
+                        let index = base.index.0 + model.len() as u64 + ahead;
+                        let rise = if ahead == 0 { 1 } else { rise };
+                        if !model.is_empty() || ahead > 0 {
+                            base = EntryId::new(index, (last_term + rise).max(1));
+                            model.clear();
+                            log.compact(base);
+                        }
+                    }
                 }
-                let terms: Vec<_> = (1..=model.len() as u64).map(|i| log.term_at(Index(i)).unwrap().0).collect();
+                let first = base.index.0 + 1;
+                let end = first + model.len() as u64;
+                let terms: Vec<_> = (first..end).map(|i| log.term_at(Index(i)).unwrap().0).collect();
                 let cached = log.cached_from().0;
                 let tail: Vec<_> = log.cached_entries().map(|e| (e.id.index.0, e.id.term.0)).collect();
-                let model_tail: Vec<_> = (cached..=model.len() as u64).map(|i| (i, model[i as usize - 1])).collect();
+                let model_tail: Vec<_> = (cached..end).map(|i| (i, model[(i - first) as usize])).collect();
                 let bytes: usize = log.cached_entries().map(Entry::footprint).sum();
                 let runs = Log::from_runs(log.base(), log.runs().to_vec(), log.last().index);
-                if terms != model || tail != model_tail || bytes != log.cache_bytes() || runs.is_none() {
+                let ends = log.base() == base && log.term_at(base.index) == Some(base.term) && log.last().index.0 + 1 == end;
+                let same = terms == model && tail == model_tail && bytes == log.cache_bytes();
+                if !same || !ends || cached < first || runs.is_none() {
                     return false;
                 }
             }

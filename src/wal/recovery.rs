@@ -137,8 +137,8 @@ pub(super) fn recovered(dir: &Path, replay: &Replay) -> Result<Recovered, WalErr
             let damage = Damage::Inconsistent { lsn: replay.end.next_lsn, group: *id, rule };
             WalError::damaged(&path, replay.end.offset, damage)
         })?;
-        let (compaction, configurations) = (group.tail.compaction().cloned(), group.configurations.clone());
-        let configurations = configurations.into_iter().collect();
+        let compaction = group.tail.compaction().cloned();
+        let configurations = group.configurations.clone().into_iter().collect();
         recovered.groups.insert(*id, RecoveredGroup { hard_state, compaction, log, configurations });
     }
     if !replay.end.clean {
