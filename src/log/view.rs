@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(log.last(), log.base());
     }
 
-    /// `b53`, `c09`, `c10`: a log that does not hold the last entry of a snapshot goes as a whole.
+    /// `b53`: a log that does not hold the last entry of a snapshot goes as a whole.
     #[test]
     fn b53_a_snapshot_replaces_a_log_that_does_not_hold_its_last_entry() {
         for to in [EntryId::new(3, 4), EntryId::new(9, 5), EntryId::new(9, 7)] {

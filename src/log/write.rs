@@ -21,7 +21,7 @@ pub struct HardState {
 ///
 /// A log that holds the very entry `last`, or begins right behind it, loses everything up to it and keeps what follows.
 /// Any other log ends before `last` or has another term there: it goes as a whole, and the log continues behind `last`
-/// (a snapshot was installed; bugs `b53`, `c09`, `c10`). A compaction never moves back.
+/// (a snapshot was installed; bugs `b53`, `c10`). A compaction never moves back.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Compaction {
     /// The last entry that is no longer in the log. Everything up to it is in a snapshot or in a durable state machine.

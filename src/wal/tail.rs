@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(compacted(2, 1), (false, 2, vec![(3, 3)], last));
         assert_eq!(compacted(3, 3), (false, 3, vec![(4, 3)], last));
         assert_eq!(compacted(4, 3), (false, 4, vec![], last));
-        assert_eq!(compacted(9, 3), (true, 9, vec![], EntryId::new(9, 3)), "c09: the log ends before");
+        assert_eq!(compacted(9, 3), (true, 9, vec![], EntryId::new(9, 3)), "the log ends before");
         assert_eq!(compacted(2, 2), (true, 2, vec![], EntryId::new(2, 2)), "b53: another term there");
     }
 
