@@ -481,6 +481,34 @@ fn every_flipped_byte_of_a_copy_is_noticed() {
     assert!(harmless < 8, "{harmless} bytes of padding");
 }
 
+/// The terms of all entries may be known, and one of them be nowhere.
+#[test]
+fn a_single_entry_that_is_lost_is_noticed() {
+    let (fs, mut wal) = founded();
+    let state = Some(hard_state(1, None));
+    let base = Write { compaction: Some(compaction(EntryId::new(2, 1))), ..Write::default() };
+    wal.append(&[(GroupId(2), Write { hard_state: state, ..write(&[(1, 1), (2, 1), (3, 1)]) })]).unwrap();
+    wal.append(&[(GroupId(2), base.clone())]).unwrap();
+    let mut term = 0;
+    while *seqs(&fs.names()).last().unwrap() < 4 {
+        term += 1;
+        let writes: Vec<_> =
+            (0..100).map(|_| (G1, Write { hard_state: Some(hard_state(term, None)), ..Write::default() })).collect();
+        wal.append(&writes).unwrap();
+    }
+    wal.append(&[(GroupId(2), base)]).unwrap();
+    wal.sync().unwrap();
+    drop(wal);
+    assert_eq!(open(&fs).unwrap().groups[&GroupId(2)].entries.len(), 1);
+    fs.alter(&segment(4), |content| {
+        content[48] = 4;
+        reseal_header(content);
+    });
+    let lost = damage(&fs).2;
+    let rule = Inconsistency::Lost { found: Index(3) };
+    assert!(matches!(lost, Damage::Inconsistent { group: GroupId(2), rule: found, .. } if found == rule), "{lost}");
+}
+
 /// Each segment's table must say of every group what was read before it.
 #[test]
 fn a_table_that_differs_from_what_was_read_is_refused() {

@@ -395,7 +395,7 @@ mod tests {
                     }
                     Op::Shrink(bytes, keep) => log.shrink_cache(8 * usize::from(bytes), Index(u64::from(keep))),
                     Op::Compact(count) => {
-                        let gone = model.drain(..usize::from(count).min(model.len())).last();
+                        let gone = model.drain(..usize::from(count).min(model.len())).next_back();
                         base = gone.map_or(base, |term| EntryId::new(base.index.0 + u64::from(count).min(log.last().index.0 - base.index.0), term));
                         log.compact(base);
                     }

@@ -247,7 +247,7 @@ impl Node {
         let restored = self.engine.found(group, configuration, machine.applied())?;
         let Restored { hard_state, log, .. } = restored.clone();
         let configurations = vec![(log.last().index, payload)];
-        place.becomes = Becomes::Closed(RecoveredGroup { hard_state, compaction: None, log, configurations });
+        place.becomes = Becomes::Closed(Box::new(RecoveredGroup { hard_state, compaction: None, log, configurations }));
         let handle = self.engine.open_group(group, restored, machine)?;
         place.becomes = Becomes::Open;
         Ok(handle)
@@ -282,7 +282,7 @@ impl Node {
         let place = groups.get_mut(&group).ok_or(GroupError::Unknown(group))?;
         let recovered = place.as_ref().ok_or(GroupError::Open(group))?;
         let restored = restored(group, recovered)?;
-        let becomes = place.take().map_or(Becomes::Open, Becomes::Closed);
+        let becomes = place.take().map_or(Becomes::Open, |recovered| Becomes::Closed(Box::new(recovered)));
         Ok((Reserved { groups: &self.groups, group, becomes }, restored))
     }
 
@@ -381,7 +381,7 @@ enum Becomes {
     /// Nothing of it was written.
     Unknown,
     /// It is on disk, to be opened.
-    Closed(RecoveredGroup),
+    Closed(Box<RecoveredGroup>),
     Open,
 }
 
@@ -390,7 +390,7 @@ impl Drop for Reserved<'_> {
         let mut groups = self.groups.lock();
         match mem::replace(&mut self.becomes, Becomes::Open) {
             Becomes::Unknown => drop(groups.remove(&self.group)),
-            Becomes::Closed(recovered) => drop(groups.insert(self.group, Some(recovered))),
+            Becomes::Closed(recovered) => drop(groups.insert(self.group, Some(*recovered))),
             Becomes::Open => {}
         }
     }
