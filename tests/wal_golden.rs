@@ -131,7 +131,12 @@ fn a_log_of_version_1_goes_on() {
             5 => (GroupId(1), Write { compaction: Some(compaction(last(&expected))), ..Write::default() }),
             10 => (GroupId(2), Write { compaction: Some(compaction(EntryId::new(1, 1))), ..Write::default() }),
             _ => {
-                let large = entry(last(&expected).index.0 + 1, 4, EntryKind::Command, &[round; 7000]);
+                let large = entry(
+                    last(&expected).index.0 + 1,
+                    4,
+                    EntryKind::Command,
+                    &vec![round; if round < 2 { 10 } else { 7000 }],
+                );
                 (GroupId(1), Write { entries: vec![large], ..Write::default() })
             }
         };

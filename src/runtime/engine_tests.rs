@@ -498,7 +498,9 @@ fn the_log_is_kept_tidy_between_batches_and_when_idle() {
     *alone.disk.0.untidy.lock() = (5, false);
     let floors = *alone.disk.0.floors.lock();
     alone.group.propose(Bytes::from_static(b"x")).wait_long().unwrap();
+    let begun = std::time::Instant::now();
     while *alone.disk.0.untidy.lock() != (0, false) || *alone.disk.0.floors.lock() == floors {
+        assert!(begun.elapsed() < LONG, "{:?}", *alone.disk.0.untidy.lock());
         std::thread::sleep(Duration::from_millis(1));
     }
     alone.end();
