@@ -1,7 +1,7 @@
 //! The log as the core sees it (dissertation §3.5).
 //!
-//! Values that cross layers ([`Entry`], [`LogSlice`], [`HardState`], [`Compaction`], [`Write`]) and the in-memory view [`Log`]:
-//! which term every index has, and the cached tail. The bytes of older entries are on disk and asked for.
+//! Values that cross layers ([`Entry`], [`LogSlice`], [`HardState`], [`Compaction`], [`Write`]) and the in-memory view
+//! [`Log`]: which term every index has, and the cached tail. The bytes of older entries are on disk and asked for.
 
 mod entry;
 mod slice;

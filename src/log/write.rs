@@ -32,8 +32,8 @@ pub struct Compaction {
 
 /// One numbered write of one group: carried out in order, whole or not at all.
 ///
-/// The order within a write is: hard state, compaction, truncation, entries. A write is durable when `Durable(seq)` may be said
-/// for it and, with it, for every earlier one.
+/// The order within a write is: hard state, compaction, truncation, entries. A write is durable when `Durable(seq)` may
+/// be said for it and, with it, for every earlier one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Write {
     /// Its number, one more than that of the write before.

@@ -1,10 +1,10 @@
 //! From files to groups.
 //!
 //! The newest segment says which one is the oldest that is needed; older ones that are still there were about to be
-//! reused, and are not looked at. Segments are read from the oldest to the newest. All but the newest end exactly where the next one says ("by
-//! decree"); whatever is wrong before that point was durable and is damage. In the newest one the first bad batch ends
-//! the log, unless a batch behind it proves that it had been durable: then, too, it is damage. Without proof it is a
-//! write that a crash cut short, whose success nobody was told of.
+//! reused, and are not looked at. Segments are read from the oldest to the newest. All but the newest end exactly where
+//! the next one says ("by decree"); whatever is wrong before that point was durable and is damage. In the newest one the
+//! first bad batch ends the log, unless a batch behind it proves that it had been durable: then, too, it is damage.
+//! Without proof it is a write that a crash cut short, whose success nobody was told of.
 //!
 //! The oldest segment's table stands for everything before it, but it does not tell the terms of the entries that were
 //! in the logs by then. They were compacted away later, or copied forward, before that segment became the oldest one:

@@ -22,8 +22,8 @@ use crate::wal::tail::Tail;
 /// The write-ahead log of one directory, shared by all groups on it. One owner appends; readers are cheap to clone.
 ///
 /// The order of use: [`append`](Self::append) what has queued up, [`sync`](Self::sync), tell the groups; and when
-/// nothing has come for a while, [`floor`](Self::floor). In between, [`tidy`](Self::tidy) gives space back. Dropping it writes and syncs nothing; it ends the log's thread
-/// and gives up the lock.
+/// nothing has come for a while, [`floor`](Self::floor). In between, [`tidy`](Self::tidy) helps to give space back.
+/// Dropping it writes and syncs nothing; it ends the log's thread and gives up the lock.
 pub struct Wal {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
