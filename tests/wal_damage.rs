@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fates::Rng;
-use fixture::{hard_state, identity, small_config, write};
-use format::{HEADER, batches, reseal, segment};
+use fixture::{compaction, hard_state, identity, small_config, write};
+use format::{HEADER, batches, reseal, reseal_header, segment, seqs};
 use model::{Model, reopen};
 use quickcheck::quickcheck;
-use tenure::log::Write;
+use tenure::log::{Compaction, Write};
 use tenure::sim::disk::SimFs;
 use tenure::types::{EntryId, GroupId, Index, StoreId};
 use tenure::wal::{self, Damage, Identity, Inconsistency, Proof, Wal, WalError};
@@ -175,7 +175,7 @@ fn d08_d09_zeros_in_the_middle_are_not_the_end() {
     assert_eq!(open(&tail).unwrap().groups[&G1].entries.len(), 2, "d09: a torn tail opens");
 }
 
-/// Several segments, the newest with a batch in it.
+/// Several segments, the newest with a batch in it. The first has been given back.
 fn many_segments() -> (SimFs, u64) {
     let (fs, mut wal) = founded();
     let mut model = Model::default();
@@ -196,7 +196,9 @@ fn many_segments() -> (SimFs, u64) {
 #[test]
 fn d07_a_missing_segment_is_named() {
     let (fs, newest) = many_segments();
-    for missing in 1..newest {
+    let oldest = seqs(&fs.names())[0];
+    assert!(newest > oldest + 2);
+    for missing in oldest..newest {
         let fs = fs.copy();
         fs.forget(&segment(missing));
         match refused(&fs) {
@@ -228,7 +230,8 @@ fn damage_at_the_end_of_a_closed_segment_is_refused() {
 #[test]
 fn files_of_the_wrong_length_are_refused() {
     let (fs, newest) = many_segments();
-    for seq in [1, 2, newest] {
+    let oldest = seqs(&fs.names())[0];
+    for seq in [oldest, oldest + 1, newest] {
         for change in [-4096_i64, -1, 512] {
             let fs = fs.copy();
             let length = (fs.content(&segment(seq)).len() as i64 + change) as usize;
@@ -248,13 +251,14 @@ fn files_of_the_wrong_length_are_refused() {
 fn foreign_and_misnamed_segments_are_refused() {
     let (fs, _) = many_segments();
     let swapped = fs.copy();
-    swapped.set_content(&segment(3), fs.content(&segment(2)));
-    assert_eq!(damage(&swapped).2, Damage::Misnamed { found: 2 });
+    let oldest = seqs(&fs.names())[0];
+    swapped.set_content(&segment(oldest + 1), fs.content(&segment(oldest)));
+    assert_eq!(damage(&swapped).2, Damage::Misnamed { found: oldest });
 
     let other = SimFs::new();
     let stranger = Identity { store: StoreId(99), ..identity() };
     wal::found(&other, dir(), &stranger).unwrap();
-    fs.set_content(&segment(1), other.content(&segment(1)));
+    fs.set_content(&segment(oldest), other.content(&segment(1)));
     assert_eq!(damage(&fs).2, Damage::Foreign { found: StoreId(99), expected: identity().store });
 }
 
@@ -320,19 +324,27 @@ fn unknown_kinds_flags_and_versions_are_refused() {
         });
         match refused(&fs) {
             WalError::Unsupported { file, offset, what, found, supported } => {
-                assert_eq!((file, offset, found, supported), (segment(2), HEADER as u64, 1, 1));
+                assert_eq!((file, offset, found, supported), (segment(2), HEADER as u64, 2, 2));
                 what
             }
             other => panic!("{other}"),
         }
     };
     let (kind, flags) = (ITEM + 32, ITEM + 33);
-    assert_eq!(at(kind, 3), "a compacted log (item kind 3)");
-    assert_eq!(at(kind, 4), "entries copied forward (item kind 4)");
     assert_eq!(at(kind, 5), "a removed group (item kind 5)");
     assert_eq!(at(kind, 9), "item kind 9");
     assert!(at(flags, 1).starts_with("flags"), "no flag is known for a hard state");
     assert!(at(flags + 40, 2).starts_with("flags"), "one flag is known for entries");
+    let compact = |flags: u8| {
+        let fs = compacted();
+        let start = batches(&fs.content(&segment(2)))[1];
+        fs.alter(&segment(2), |content| {
+            content[start + 48 + 33] = flags;
+            reseal(content, start, 2);
+        });
+        refused(&fs).to_string()
+    };
+    assert!(compact(2).contains("flags 0x2"), "one flag is known for a compaction");
     assert!(at(HEADER + 40, 1).starts_with("batch flags"));
     assert!(at(HEADER + 44, 1).starts_with("batch flags"), "the reserved field");
     assert!(at(ITEM + 80 + 8, 7).starts_with("entry kind"));
@@ -358,6 +370,213 @@ fn b44_an_unmarked_overwrite_is_refused() {
     let last = EntryId::new(1, 1);
     assert_eq!(rule(1), Inconsistency::Overwrite { last, found: Index(1) });
     assert_eq!(rule(3), Inconsistency::Gap { last, found: Index(3) });
+}
+
+/// Entries 1 to 4 of term 1 in the first batch; the second one compacts up to 2.
+fn compacted() -> SimFs {
+    let (fs, mut wal) = founded();
+    let first = Write { hard_state: Some(hard_state(1, None)), ..write(&[(1, 1), (2, 1), (3, 1), (4, 1)]) };
+    let second = Write { compaction: Some(compaction(EntryId::new(2, 1))), ..Write::default() };
+    for write in [first, second] {
+        wal.append(&[(G1, write)]).unwrap();
+        wal.sync().unwrap();
+    }
+    wal.floor().unwrap();
+    drop(wal);
+    fs
+}
+
+/// What a compaction must not say, under a right checksum.
+#[test]
+fn compactions_that_do_not_fit_are_refused() {
+    let fs = compacted();
+    let start = batches(&fs.content(&segment(2)))[1];
+    let rule = |changes: &[(usize, u8)]| {
+        let fs = fs.copy();
+        fs.alter(&segment(2), |content| {
+            changes.iter().for_each(|(at, value)| content[start + 48 + at] = *value);
+            reseal(content, start, 2);
+        });
+        match damage(&fs).2 {
+            Damage::Inconsistent { lsn: 2, group: G1, rule } => rule,
+            other => panic!("{other}"),
+        }
+    };
+    let (index, term, flags) = (8, 16, 33);
+    let found = |index, term| EntryId::new(index, term);
+    assert_eq!(rule(&[(flags, 1)]), Inconsistency::Replacement { found: found(2, 1) });
+    assert_eq!(rule(&[(index, 5)]), Inconsistency::Replacement { found: found(5, 1) });
+    assert_eq!(
+        rule(&[(index, 0)]),
+        Inconsistency::CompactionBack { base: EntryId::ZERO, found: EntryId { index: Index(0), ..found(1, 1) } }
+    );
+    assert!(matches!(rule(&[(term, 2)]), Inconsistency::Term { .. }));
+
+    // Of a configuration that comes later the data itself must tell, and does not pass without its checksum.
+    let late = Compaction { configuration: (Index(3), Default::default()), ..compaction(found(2, 1)) };
+    let (_, mut wal) = founded();
+    let first = Write { hard_state: Some(hard_state(1, None)), ..write(&[(1, 1), (2, 1), (3, 1)]) };
+    wal.append(&[(G1, first)]).unwrap();
+    match wal.append(&[(G1, Write { compaction: Some(late), ..Write::default() })]) {
+        Err(WalError::InvalidWrite { rule: Inconsistency::LateConfiguration { .. }, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_damaged_compaction_is_named() {
+    let fs = compacted();
+    let start = batches(&fs.content(&segment(2)))[1];
+    for at in [start + 48 + 40, start + 48 + 40 + 9] {
+        let fs = fs.copy();
+        fs.alter(&segment(2), |content| content[at] ^= 1);
+        let lost = Damage::Compaction { group: G1, last: EntryId::new(2, 1) };
+        assert_eq!(damage(&fs), (segment(2), (start + 48 + 40) as u64, lost));
+    }
+}
+
+/// A log in whose newest segment stands a copy of what a slow group needs of the oldest one, and where the batch of that
+/// copy begins.
+fn copied_forward() -> (SimFs, u64, usize) {
+    let (fs, mut wal) = founded();
+    let slow = Write { hard_state: Some(hard_state(1, None)), ..write(&[(1, 1), (2, 1), (3, 1)]) };
+    let base = Write { compaction: Some(compaction(EntryId::new(1, 1))), ..Write::default() };
+    wal.append(&[(GroupId(2), slow), (GroupId(2), base)]).unwrap();
+    wal.append(&[(G1, Write { hard_state: Some(hard_state(1, None)), ..Write::default() })]).unwrap();
+    for index in 1.. {
+        let large = vec![fixture::entry(index, 1, tenure::log::EntryKind::Command, &[7; 1500])];
+        let compacted = Some(compaction(EntryId::new(index - 1, 1))).filter(|_| index > 1);
+        wal.append(&[(G1, Write { compaction: compacted, entries: large, ..Write::default() })]).unwrap();
+        wal.sync().unwrap();
+        let (newest, end) =
+            (*seqs(&fs.names()).last().unwrap(), |seq| *batches(&fs.content(&segment(seq))).last().unwrap());
+        let before = end(newest);
+        if wal.tidy(1 << 20).unwrap() > 0 {
+            wal.sync().unwrap();
+            wal.floor().unwrap();
+            assert_eq!(seqs(&fs.names()).last(), Some(&newest), "the copies are in the same segment");
+            drop(wal);
+            return (fs, newest, before);
+        }
+    }
+    unreachable!()
+}
+
+/// Of copies, too, every bit counts, and so does every bit of the item that says where the log begins.
+#[test]
+fn every_flipped_byte_of_a_copy_is_noticed() {
+    let (fs, newest, start) = copied_forward();
+    let whole = open(&fs).unwrap();
+    let end = *batches(&fs.content(&segment(newest))).iter().find(|at| **at > start).unwrap();
+    let mut harmless = 0;
+    for at in start..end {
+        let flipped = fs.copy();
+        flipped.alter(&segment(newest), |content| content[at] ^= 1 << (at % 8));
+        match open(&flipped) {
+            Err(WalError::Damaged { file, .. }) => assert_eq!(file, segment(newest)),
+            Ok(model) if model == whole => harmless += 1,
+            other => panic!("byte {at}: {other:?}"),
+        }
+    }
+    assert!(harmless < 8, "{harmless} bytes of padding");
+}
+
+/// The terms of all entries may be known, and one of them be nowhere.
+#[test]
+fn a_single_entry_that_is_lost_is_noticed() {
+    let (fs, mut wal) = founded();
+    let state = Some(hard_state(1, None));
+    let base = Write { compaction: Some(compaction(EntryId::new(2, 1))), ..Write::default() };
+    wal.append(&[(GroupId(2), Write { hard_state: state, ..write(&[(1, 1), (2, 1), (3, 1)]) })]).unwrap();
+    wal.append(&[(GroupId(2), base.clone())]).unwrap();
+    let mut term = 0;
+    while *seqs(&fs.names()).last().unwrap() < 4 {
+        term += 1;
+        let writes: Vec<_> =
+            (0..100).map(|_| (G1, Write { hard_state: Some(hard_state(term, None)), ..Write::default() })).collect();
+        wal.append(&writes).unwrap();
+    }
+    wal.append(&[(GroupId(2), base)]).unwrap();
+    wal.sync().unwrap();
+    drop(wal);
+    assert_eq!(open(&fs).unwrap().groups[&GroupId(2)].entries.len(), 1);
+    fs.alter(&segment(4), |content| {
+        content[48] = 4;
+        reseal_header(content);
+    });
+    let lost = damage(&fs).2;
+    let rule = Inconsistency::Lost { found: Index(3) };
+    assert!(matches!(lost, Damage::Inconsistent { group: GroupId(2), rule: found, .. } if found == rule), "{lost}");
+}
+
+/// Each segment's table must say of every group what was read before it.
+#[test]
+fn a_table_that_differs_from_what_was_read_is_refused() {
+    let (fs, newest, _) = copied_forward();
+    // Of group 2; behind its id: term, vote, promise, the base 1@1, the last entry 3@1.
+    let row = 96 + 64;
+    for changes in
+        [&[(1, 2)][..], &[(2, 1)], &[(3, 9)], &[(4, 2)], &[(4, 0), (5, 0)], &[(6, 2)], &[(6, 4)], &[(1, 2), (7, 2)]]
+    {
+        let fs = fs.copy();
+        fs.alter(&segment(newest), |content| {
+            changes.iter().for_each(|(field, value)| content[row + 8 * field] = *value);
+            reseal_header(content);
+        });
+        let found = damage(&fs).2;
+        assert!(matches!(found, Damage::Disconnected(_)), "{changes:?}: {found}");
+    }
+}
+
+/// Copies never append and never truncate.
+#[test]
+fn copies_of_what_the_log_does_not_hold_are_refused() {
+    let (fs, newest, start) = copied_forward();
+    let content = fs.content(&segment(newest));
+    // The first item is the compaction of group 2, the second the copy of its entries 2 and 3.
+    let copy = start + 48 + 40;
+    assert_eq!((content[start + 48 + 32], content[copy + 32], content[copy + 8]), (3, 4, 2));
+    for (at, value) in [(8, 1), (8, 3), (16, 2)] {
+        let fs = fs.copy();
+        fs.alter(&segment(newest), |content| {
+            content[copy + at] = value;
+            reseal(content, start, newest);
+        });
+        let found = damage(&fs).2;
+        assert!(
+            matches!(found, Damage::Inconsistent { rule: Inconsistency::Copy { .. }, .. }),
+            "{at} {value}: {found}"
+        );
+    }
+}
+
+/// The newest segment says which is the oldest that is needed. What is before it may be there or not; what is not may
+/// not be missing, and if the number itself were wrong, the lost entries would be noticed.
+#[test]
+fn segments_are_given_up_only_when_a_newer_one_says_so() {
+    let (fs, newest, _) = copied_forward();
+    let whole = open(&fs).unwrap();
+    let oldest = seqs(&fs.names())[0];
+    let left_over = fs.copy();
+    left_over.adopt(&segment(oldest - 1), vec![0xee; 16 << 10]);
+    assert_eq!(open(&left_over).unwrap(), whole, "what is before the oldest is not looked at");
+    assert!(!left_over.names().contains(&segment(oldest - 1)), "and becomes a spare");
+
+    let says = |(fs, newest): &(SimFs, u64), number: u64| {
+        let (fs, newest) = (fs.copy(), *newest);
+        fs.alter(&segment(newest), |content| {
+            content[48..56].copy_from_slice(&number.to_le_bytes());
+            reseal_header(content);
+        });
+        fs
+    };
+    let log = (fs, newest);
+    assert!(matches!(refused(&says(&log, oldest - 1)), WalError::MissingSegment { seq, .. } if seq == oldest - 1));
+    assert_eq!(open(&says(&log, oldest)).unwrap(), whole);
+    assert_eq!(open(&says(&log, newest)).unwrap(), whole, "everything needed is in the newest segment");
+    let log = many_segments();
+    let too_much = damage(&says(&log, log.1)).2;
+    assert!(matches!(too_much, Damage::Inconsistent { rule: Inconsistency::Lost { .. }, .. }), "{too_much}");
 }
 
 #[test]

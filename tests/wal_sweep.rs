@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use fates::{AllFates, Rng};
 use fixture::small_config;
+use format::{oldest_needed, segment, seqs};
 use model::reopen;
 use run::{DIR, Run, judge, run};
 use tenure::sim::disk::{Fault, SimFs};
@@ -57,6 +58,11 @@ struct Sweep {
     partial: u64,
     /// How many of them had their recovery cut short, too, in turn.
     judged: u64,
+    /// States of logs that had begun to give back segments, in which entries had been copied forward, and in which the
+    /// power went before a segment that had been given back had lost its name.
+    given_back: u64,
+    copied: u64,
+    left_over: u64,
     /// How many unsynced things there were.
     unsynced: BTreeSet<usize>,
 }
@@ -102,6 +108,11 @@ impl Sweep {
         if self.judged.is_multiple_of(16) {
             self.interrupt_recovery(run, disk, story);
         }
+        if let [oldest, .., newest] = seqs(&disk.names())[..] {
+            self.given_back += u64::from(oldest > 1);
+            self.left_over += u64::from(oldest < oldest_needed(&disk.content(&segment(newest))));
+        }
+        self.copied += u64::from(run.copied > 0);
         let survived = judge(run, disk, story);
         self.partial += u64::from(survived > run.synced && survived + 1 < run.history.len());
     }
@@ -219,6 +230,8 @@ fn wherever_the_power_goes_the_log_is_that_after_some_write_and_none_acknowledge
     }
     println!("{sweep:#?}\n{} crash states, 0 bad recoveries", sweep.states());
     assert!(sweep.partial > budget / 100, "too few states in which a part survived");
+    let given_back = [sweep.given_back, sweep.copied, sweep.left_over];
+    assert!(given_back.into_iter().all(|states| states > 0), "too few states of a log that gives space back");
 }
 
 /// Every flipped bit of what carries meaning is noticed.

@@ -181,6 +181,7 @@ fn node_config(serve: &Serve, members: &Members, listen: SocketAddr, logger: &Lo
         Wants::High => Priority::High,
     };
     config.wal.segment_bytes = serve.segment_bytes;
+    config.wal.soft_bytes = config.wal.soft_bytes.max(2 * serve.segment_bytes);
     let segment_bytes = usize::try_from(serve.segment_bytes).unwrap_or(usize::MAX);
     config.wal.batch_bytes = config.wal.batch_bytes.min(segment_bytes);
     config.logger = logger.clone();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use tenure::log::{Entry, EntryKind, HardState, Write};
+use tenure::log::{Compaction, Entry, EntryKind, HardState, Write};
 use tenure::time::Duration;
 use tenure::types::{ClusterId, EntryId, GroupId, Index, NodeId, StoreId, Term, WriteSeq};
 use tenure::wal::{Identity, Recovered, Wal, WalConfig, found};
@@ -25,12 +25,16 @@ struct BatchSketch {
     writes: Vec<WriteSketch>,
     /// Followed by a floor, as in an idle log.
     floor: bool,
+    /// Followed by copies of so many bytes, if the log is long.
+    tidy: u8,
 }
 
 #[derive(Arbitrary, Debug)]
 struct WriteSketch {
     group: u8,
     hard_state: bool,
+    /// Compacts up to so many entries behind the base; behind the end, that replaces the log.
+    compact: Option<u8>,
     truncate: Option<u8>,
     entries: Vec<u16>,
     term_step: u8,
@@ -50,7 +54,14 @@ enum Damage {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Group {
     hard_state: HardState,
+    compaction: Option<Compaction>,
     entries: Vec<Entry>,
+}
+
+impl Group {
+    fn base(&self) -> EntryId {
+        self.compaction.as_ref().map_or(EntryId::ZERO, |compaction| compaction.last)
+    }
 }
 
 type Model = BTreeMap<GroupId, Group>;
@@ -73,6 +84,7 @@ fn config() -> WalConfig {
     config.segment_bytes = 16 << 10;
     config.batch_bytes = 8 << 10;
     config.spare_segments = 0;
+    config.soft_bytes = 32 << 10;
     config
 }
 
@@ -98,6 +110,7 @@ fn write_log(fs: &Arc<MemoryFs>, batches: &[BatchSketch]) -> Vec<Model> {
         if batch.floor {
             wal.floor().expect("a floor");
         }
+        wal.tidy(usize::from(batch.tidy) * 16).expect("tidied");
     }
     states
 }
@@ -106,13 +119,14 @@ fn write_log(fs: &Arc<MemoryFs>, batches: &[BatchSketch]) -> Vec<Model> {
 fn write(sketch: &WriteSketch, model: &mut Model) -> (GroupId, Write) {
     let id = GroupId(1 + u64::from(sketch.group % 3));
     let group = model.entry(id).or_default();
+    let compaction = sketch.compact.and_then(|count| compact(group, u64::from(count % 16)));
     if let Some(back) = sketch.truncate {
         group.entries.truncate(group.entries.len().saturating_sub(usize::from(back)));
     }
     let kept = group.entries.len();
     let term = Term(group.hard_state.term.0 + u64::from(sketch.term_step % 3));
     for bytes in sketch.entries.iter().take(8) {
-        let index = group.entries.len() as u64 + 1;
+        let index = group.base().index.0 + group.entries.len() as u64 + 1;
         let payload = Bytes::from(vec![*bytes as u8; usize::from(*bytes % 512)]);
         let id = EntryId { index: Index(index), term: Term(term.0.max(1)) };
         group.entries.push(Entry { id, kind: EntryKind::Command, payload });
@@ -127,10 +141,30 @@ fn write(sketch: &WriteSketch, model: &mut Model) -> (GroupId, Write) {
     let write = Write {
         seq: WriteSeq::default(), // counts writes for the core, and is not on disk
         hard_state: (new_term || sketch.hard_state).then_some(group.hard_state),
-        truncate_from: sketch.truncate.map(|_| Index(kept as u64 + 1)),
+        compaction,
+        truncate_from: sketch.truncate.map(|_| group.base().index.plus(kept as u64 + 1)),
         entries: group.entries[kept..].to_vec(),
     };
     (id, write)
+}
+
+/// Compacts the log, or replaces it by one that begins behind its end. `None` where nothing is to be compacted.
+fn compact(group: &mut Group, count: u64) -> Option<Compaction> {
+    let (base, held) = (group.base(), group.entries.len() as u64);
+    let last = match count {
+        0 => base,
+        count if count <= held => group.entries[count as usize - 1].id,
+        count => {
+            EntryId { index: base.index.plus(count), term: group.entries.last().map_or(base, |entry| entry.id).term }
+        }
+    };
+    if last.term == Term::ZERO {
+        return None;
+    }
+    group.entries.drain(..count.min(held) as usize);
+    let configuration = (last.index, Bytes::from(format!("as of {last}")));
+    group.compaction = Some(Compaction { last, configuration });
+    group.compaction.clone()
 }
 
 fn inflict(damage: &Damage, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
@@ -179,16 +213,16 @@ fn recover(fs: &Arc<MemoryFs>) -> Option<Model> {
     let reader = wal.reader();
     let mut model = Model::new();
     for (id, group) in groups {
-        let last = group.log.last().index;
+        let (base, last) = (group.log.base().index, group.log.last().index);
         let mut entries: Vec<Entry> = Vec::new();
-        while (entries.len() as u64) < last.0 {
-            let first = Index(entries.len() as u64 + 1);
+        while base.0 + (entries.len() as u64) < last.0 {
+            let first = base.plus(entries.len() as u64 + 1);
             // Data can be damaged where headers are not: a typed error.
             let read = reader.read(id, first, last, 1 << 20).ok()?;
             assert!(!read.is_empty(), "nothing read, no error");
             entries.extend(read);
         }
-        model.insert(id, Group { hard_state: group.hard_state, entries });
+        model.insert(id, Group { hard_state: group.hard_state, compaction: group.compaction, entries });
     }
     Some(model)
 }

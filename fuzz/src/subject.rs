@@ -392,7 +392,7 @@ fn restored(hard_state: HardState, entries: &[Entry]) -> Option<Restored> {
         .collect();
     Some(Restored {
         hard_state,
-        log: Log::from_runs(runs, Index(entries.len() as u64))?,
+        log: Log::from_runs(EntryId::ZERO, runs, Index(entries.len() as u64))?,
         configurations: configurations.ok()?,
         applied: Index::ZERO,
         founded_now: false,

@@ -90,7 +90,7 @@ impl Restored {
         let hard_state = HardState { term: id.term, vote: None, longest_promise: Duration::ZERO };
         let mut log = Log::new();
         log.append(entry.clone());
-        let write = Write { seq: WriteSeq(0), hard_state: Some(hard_state), truncate_from: None, entries: vec![entry] };
+        let write = Write { hard_state: Some(hard_state), entries: vec![entry], ..Write::default() };
         let configurations = vec![(id.index, configuration)];
         (write, Self { hard_state, log, configurations, applied: Index::ZERO, founded_now: true })
     }

@@ -1,7 +1,7 @@
 //! The log as the core sees it (dissertation §3.5).
 //!
-//! Values that cross layers ([`Entry`], [`LogSlice`], [`HardState`], [`Write`]) and the in-memory view [`Log`]:
-//! which term every index has, and the cached tail. The bytes of older entries are on disk and asked for.
+//! Values that cross layers ([`Entry`], [`LogSlice`], [`HardState`], [`Compaction`], [`Write`]) and the in-memory view
+//! [`Log`]: which term every index has, and the cached tail. The bytes of older entries are on disk and asked for.
 
 mod entry;
 mod slice;
@@ -11,4 +11,4 @@ mod write;
 pub use entry::{Entry, EntryKind};
 pub use slice::{LogSlice, MalformedSlice};
 pub use view::{Log, TermRun};
-pub use write::{HardState, Write};
+pub use write::{Compaction, HardState, Write};

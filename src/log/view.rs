@@ -19,9 +19,12 @@ pub struct TermRun {
 /// Term runs answer every `prev term` check and every conflict hint without the disk. The cache always holds a
 /// contiguous tail; [`Log::shrink_cache`] drops its front.
 ///
-/// Invariant: runs start at rising indexes with rising terms; the cache ends at `last`.
+/// A compacted log begins behind its *base*, the last entry that is gone; of what is below, nothing is known any more.
+///
+/// Invariant: runs start right behind the base, at rising indexes with rising terms; the cache ends at `last`.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
 pub struct Log {
+    base: EntryId,
     runs: Vec<TermRun>,
     last: Index,
     cache: VecDeque<Entry>,
@@ -35,54 +38,79 @@ impl Log {
         Self::default()
     }
 
-    /// A log known only by its terms, as recovery finds it: `runs` in order, the last one ending at `last`.
+    /// A log known only by its terms, as recovery finds it: `runs` in order behind `base`, the last one ending at `last`.
     ///
-    /// `None` if the runs do not start at 1, do not rise, or `last` is not in the last of them.
+    /// `None` if the runs do not start right behind `base`, do not rise, or `last` is not in the last of them.
     #[must_use]
-    pub fn from_runs(runs: Vec<TermRun>, last: Index) -> Option<Self> {
+    pub fn from_runs(base: EntryId, runs: Vec<TermRun>, last: Index) -> Option<Self> {
         let rising = runs.windows(2).all(|pair| pair[0].first < pair[1].first && pair[0].term < pair[1].term);
         let well_formed = match (runs.first(), runs.last()) {
-            (Some(first), Some(end)) => first.first == Index(1) && first.term > Term::ZERO && end.first <= last,
-            _ => last == Index::ZERO,
+            (Some(first), Some(end)) => {
+                let starts = first.first == base.index.next() && first.term >= base.term && first.term > Term::ZERO;
+                starts && end.first <= last
+            }
+            _ => last == base.index,
         };
-        (rising && well_formed).then_some(Self { runs, last, cache: VecDeque::new(), cache_bytes: 0 })
+        let base_exists = (base.index == Index::ZERO) == (base.term == Term::ZERO);
+        let log = Self { base, runs, last, cache: VecDeque::new(), cache_bytes: 0 };
+        (rising && well_formed && base_exists).then_some(log)
     }
 
-    /// The last entry, [`EntryId::ZERO`] if there is none.
+    /// The last entry that was compacted away, [`EntryId::ZERO`] if none was.
+    #[must_use]
+    pub fn base(&self) -> EntryId {
+        self.base
+    }
+
+    /// The first index that the log may hold: the one behind the base.
+    #[must_use]
+    pub fn first(&self) -> Index {
+        self.base.index.next()
+    }
+
+    /// The last entry, the base if there is none.
     #[must_use]
     pub fn last(&self) -> EntryId {
-        EntryId { index: self.last, term: self.runs.last().map_or(Term::ZERO, |run| run.term) }
+        EntryId { index: self.last, term: self.runs.last().map_or(self.base.term, |run| run.term) }
     }
 
-    /// The term at `index`: 0 at index 0, `None` past the end ("no such entry" is never term 0, bug `b25`).
+    /// The term at `index`, also of the base (0 at index 0); `None` below it, where it is not known any more, and past
+    /// the end ("no such entry" is never term 0, bug `b25`).
     #[must_use]
     pub fn term_at(&self, index: Index) -> Option<Term> {
-        if index == Index::ZERO {
-            return Some(Term::ZERO);
+        if index == self.base.index {
+            return Some(self.base.term);
         }
-        (index <= self.last).then(|| self.runs[self.run_of(index)].term)
+        self.holds(index).then(|| self.runs[self.run_of(index)].term)
     }
 
-    /// Whether the log holds this very entry (or it is the one before the first).
+    fn holds(&self, index: Index) -> bool {
+        self.base.index < index && index <= self.last
+    }
+
+    /// Whether the log holds this very entry (or it is the one before the first). False below the base.
     #[must_use]
     pub fn contains(&self, id: EntryId) -> bool {
         self.term_at(id.index) == Some(id.term)
     }
 
-    /// The first index of the term that stands at `index`; `None` past the end.
+    /// The first index in the log of the term that stands at `index`; `None` where the log holds nothing.
     #[must_use]
     pub fn first_of_term_at(&self, index: Index) -> Option<Index> {
-        (Index::ZERO < index && index <= self.last).then(|| self.runs[self.run_of(index)].first)
+        self.holds(index).then(|| self.runs[self.run_of(index)].first)
     }
 
-    /// The last index whose term is at most `term`; 0 if there is none.
+    /// The last index, from the base on, whose term is at most `term`; 0 if none is known.
     #[must_use]
     pub fn last_index_up_to_term(&self, term: Term) -> Index {
+        if term < self.base.term {
+            return Index::ZERO;
+        }
         let after = self.runs.partition_point(|run| run.term <= term);
         self.runs.get(after).map_or(self.last, |run| run.first.previous())
     }
 
-    /// The position in `runs` of the run that holds `index`, which must be in the log.
+    /// The position in `runs` of the run that holds `index`, which must be in the log or right behind it.
     fn run_of(&self, index: Index) -> usize {
         self.runs.partition_point(|run| run.first <= index).saturating_sub(1)
     }
@@ -94,7 +122,7 @@ impl Log {
     pub fn append(&mut self, entry: Entry) {
         debug_assert_eq!(entry.id.index, self.last.next(), "entries are appended without a gap");
         debug_assert!(entry.id.term >= self.last().term, "terms never fall along the log");
-        if self.last().term != entry.id.term {
+        if self.runs.last().is_none_or(|run| run.term != entry.id.term) {
             self.runs.push(TermRun { first: entry.id.index, term: entry.id.term });
         }
         self.last = entry.id.index;
@@ -102,9 +130,9 @@ impl Log {
         self.cache.push_back(entry);
     }
 
-    /// Removes every entry from `index` on.
+    /// Removes every entry from `index` on. Nothing up to the base can be removed: it was committed.
     pub fn truncate_from(&mut self, index: Index) {
-        if index > self.last || index == Index::ZERO {
+        if !self.holds(index) {
             return;
         }
         self.last = index.previous();
@@ -112,6 +140,30 @@ impl Log {
             self.runs.pop();
         }
         while let Some(entry) = self.cache.pop_back_if(|entry| entry.id.index >= index) {
+            self.cache_bytes -= entry.footprint();
+        }
+    }
+
+    /// Makes the log begin behind `to`, as [`Compaction`](crate::log::Compaction) says. It does not move back.
+    pub fn compact(&mut self, to: EntryId) {
+        debug_assert!(to.index >= self.base.index, "a compaction never moves back");
+        if to.index <= self.base.index {
+            return;
+        }
+        if self.contains(to) {
+            let run = self.run_of(to.index.next());
+            self.runs.drain(..run);
+            if let Some(first) = self.runs.first_mut() {
+                first.first = to.index.next();
+            }
+            self.runs.retain(|run| run.first <= self.last);
+        } else {
+            self.runs.clear();
+            self.last = to.index;
+        }
+        self.base = to;
+        let (first, last) = (self.first(), self.last);
+        while let Some(entry) = self.cache.pop_front_if(|entry| !(first..=last).contains(&entry.id.index)) {
             self.cache_bytes -= entry.footprint();
         }
     }
@@ -161,11 +213,12 @@ impl Log {
         Some(taken)
     }
 
-    /// Where `slice` and this log part: the index of the first entry of `slice` that this log holds in another term or
-    /// not at all. `None` if this log holds all of it.
+    /// Where `slice` and this log part: the first entry of `slice` that this log holds in another term or not at all.
+    /// `None` if this log holds all of it. Whatever lies below the base was held, and committed.
     #[must_use]
     pub fn first_missing(&self, slice: &LogSlice) -> Option<EntryId> {
-        slice.entries().iter().map(|entry| entry.id).find(|id| !self.contains(*id))
+        let ids = slice.entries().iter().map(|entry| entry.id);
+        ids.skip_while(|id| id.index < self.base.index).find(|id| !self.contains(*id))
     }
 
     /// The term runs, for checks.
@@ -252,8 +305,11 @@ mod tests {
     #[test]
     fn recovered_runs_are_checked() {
         let run = |first, term| TermRun { first: Index(first), term: Term(term) };
-        assert_eq!(Log::from_runs(vec![run(1, 1), run(4, 3)], Index(6)).unwrap().last(), EntryId::new(6, 3));
-        assert!(Log::from_runs(vec![], Index(0)).is_some());
+        assert_eq!(
+            Log::from_runs(EntryId::ZERO, vec![run(1, 1), run(4, 3)], Index(6)).unwrap().last(),
+            EntryId::new(6, 3)
+        );
+        assert!(Log::from_runs(EntryId::ZERO, vec![], Index(0)).is_some());
         for (runs, last) in [
             (vec![], 1),
             (vec![run(2, 1)], 3),
@@ -261,7 +317,39 @@ mod tests {
             (vec![run(1, 3), run(4, 3)], 6),
             (vec![run(1, 1), run(4, 3)], 3),
         ] {
-            assert!(Log::from_runs(runs.clone(), Index(last)).is_none(), "{runs:?} {last}");
+            assert!(Log::from_runs(EntryId::ZERO, runs.clone(), Index(last)).is_none(), "{runs:?} {last}");
+        }
+    }
+
+    #[test]
+    fn a_compacted_log_begins_behind_its_base() {
+        let mut log = log(&[1, 1, 3, 3, 5]);
+        log.compact(EntryId::new(3, 3));
+        assert_eq!((log.base(), log.first(), log.last()), (EntryId::new(3, 3), Index(4), EntryId::new(5, 5)));
+        let terms: Vec<_> = (2..=6).map(|index| log.term_at(Index(index)).map(|term| term.0)).collect();
+        assert_eq!(terms, [None, Some(3), Some(3), Some(5), None]);
+        assert_eq!(log.first_of_term_at(Index(4)), Some(Index(4)), "as far as the log knows");
+        assert_eq!(log.first_of_term_at(Index(3)), None);
+        assert_eq!(log.last_index_up_to_term(Term(4)), Index(4));
+        assert_eq!(log.last_index_up_to_term(Term(2)), Index::ZERO);
+        assert_eq!((log.cached_from(), log.cached(Index(3), Index(9), 9, 99)), (Index(4), None));
+        let below = LogSlice::new(EntryId::new(1, 1), entries(&[1, 1, 3, 3, 4])[1..].to_vec()).unwrap();
+        assert_eq!(log.first_missing(&below), Some(EntryId::new(5, 4)), "what is below was held");
+        log.truncate_from(Index(2));
+        assert_eq!(log.last(), EntryId::new(5, 5), "what was committed cannot be removed");
+        log.truncate_from(Index(4));
+        assert_eq!(log.last(), log.base());
+    }
+
+    /// `b53`: a log that does not hold the last entry of a snapshot goes as a whole.
+    #[test]
+    fn b53_a_snapshot_replaces_a_log_that_does_not_hold_its_last_entry() {
+        for to in [EntryId::new(3, 4), EntryId::new(9, 5), EntryId::new(9, 7)] {
+            let mut log = log(&[1, 1, 3, 3, 5]);
+            log.compact(to);
+            assert_eq!((log.base(), log.last(), log.runs(), log.cache_bytes()), (to, to, &[][..], 0));
+            log.append(entry(to.index.0 + 1, 8));
+            assert_eq!(log.last(), EntryId::new(to.index.0 + 1, 8));
         }
     }
 
@@ -270,11 +358,15 @@ mod tests {
         Append(u8, u8),
         Truncate(u8),
         Shrink(u8, u8),
+        Compact(u8),
+        Replace(u8, u8),
     }
 
     impl Arbitrary for Op {
         fn arbitrary(g: &mut Gen) -> Self {
-            match u8::arbitrary(g) % 4 {
+            match u8::arbitrary(g) % 6 {
+                2 => Self::Compact(u8::arbitrary(g) % 20),
+                3 if bool::arbitrary(g) => Self::Replace(u8::arbitrary(g) % 5, u8::arbitrary(g) % 2),
                 0 => Self::Truncate(u8::arbitrary(g) % 40),
                 1 => Self::Shrink(u8::arbitrary(g), u8::arbitrary(g) % 40),
                 _ => Self::Append(u8::arbitrary(g) % 3, u8::arbitrary(g) % 6),
@@ -283,31 +375,53 @@ mod tests {
     }
 
     quickcheck! {
-        /// The log against the obvious one: a vector of terms and a number of forgotten payloads.
+        /// The log against the obvious one: a base, a vector of terms and a number of forgotten payloads.
         fn log_behaves_like_a_vector(ops: Vec<Op>) -> bool {
-            let (mut log, mut model) = (Log::new(), Vec::<u64>::new());
+            let (mut log, mut base, mut model) = (Log::new(), EntryId::ZERO, Vec::<u64>::new());
             for op in ops {
+                let first = base.index.0 + 1;
+                let last_term = model.last().copied().unwrap_or(base.term.0);
                 match op {
                     Op::Append(rise, count) => {
-                        let term = (model.last().copied().unwrap_or(0) + u64::from(rise)).max(1);
+                        let term = (last_term + u64::from(rise)).max(1);
                         for _ in 0..count {
                             model.push(term);
-                            log.append(entry(model.len() as u64, term));
+                            log.append(entry(base.index.0 + model.len() as u64, term));
                         }
                     }
                     Op::Truncate(index) => {
-                        if index > 0 { model.truncate(usize::from(index) - 1) }
+                        if u64::from(index) >= first { model.truncate((u64::from(index) - first) as usize) }
                         log.truncate_from(Index(u64::from(index)));
                     }
                     Op::Shrink(bytes, keep) => log.shrink_cache(8 * usize::from(bytes), Index(u64::from(keep))),
+                    Op::Compact(count) => {
+                        let gone = model.drain(..usize::from(count).min(model.len())).next_back();
+                        base = gone.map_or(base, |term| EntryId::new(base.index.0 + u64::from(count).min(log.last().index.0 - base.index.0), term));
+                        log.compact(base);
+                    }
+                    Op::Replace(ahead, rise) => {
+                        // Behind the end, or in the place of the last entry, in another term.
+                        let (ahead, rise) = (u64::from(ahead), u64::from(rise));
+                        let index = base.index.0 + model.len() as u64 + ahead;
+                        let rise = if ahead == 0 { 1 } else { rise };
+                        if !model.is_empty() || ahead > 0 {
+                            base = EntryId::new(index, (last_term + rise).max(1));
+                            model.clear();
+                            log.compact(base);
+                        }
+                    }
                 }
-                let terms: Vec<_> = (1..=model.len() as u64).map(|i| log.term_at(Index(i)).unwrap().0).collect();
+                let first = base.index.0 + 1;
+                let end = first + model.len() as u64;
+                let terms: Vec<_> = (first..end).map(|i| log.term_at(Index(i)).unwrap().0).collect();
                 let cached = log.cached_from().0;
                 let tail: Vec<_> = log.cached_entries().map(|e| (e.id.index.0, e.id.term.0)).collect();
-                let model_tail: Vec<_> = (cached..=model.len() as u64).map(|i| (i, model[i as usize - 1])).collect();
+                let model_tail: Vec<_> = (cached..end).map(|i| (i, model[(i - first) as usize])).collect();
                 let bytes: usize = log.cached_entries().map(Entry::footprint).sum();
-                let runs = Log::from_runs(log.runs().to_vec(), log.last().index);
-                if terms != model || tail != model_tail || bytes != log.cache_bytes() || runs.is_none() {
+                let runs = Log::from_runs(log.base(), log.runs().to_vec(), log.last().index);
+                let ends = log.base() == base && log.term_at(base.index) == Some(base.term) && log.last().index.0 + 1 == end;
+                let same = terms == model && tail == model_tail && bytes == log.cache_bytes();
+                if !same || !ends || cached < first || runs.is_none() {
                     return false;
                 }
             }

@@ -56,7 +56,8 @@ pub(crate) fn batch_len(writes: &[(GroupId, Write)], max_bytes: usize) -> usize 
 
 /// About what a write takes on disk, rather more than less.
 fn batch_bytes(write: &Write) -> usize {
-    payload_bytes(write) + ENTRY_OVERHEAD * (write.entries.len() + 1)
+    let compaction = write.compaction.as_ref().map_or(0, |to| ENTRY_OVERHEAD + to.configuration.1.len());
+    payload_bytes(write) + compaction + ENTRY_OVERHEAD * (write.entries.len() + 1)
 }
 
 pub(crate) fn payload_bytes(write: &Write) -> usize {
@@ -79,7 +80,7 @@ mod tests {
         };
         let entries = lengths.iter().enumerate().map(entry).collect();
         let (hard_state, truncate_from) = (Some(HardState::default()), Some(Index(1)));
-        Write { seq: WriteSeq(7), hard_state, truncate_from, entries }
+        Write { seq: WriteSeq(7), hard_state, truncate_from, entries, ..Write::default() }
     }
 
     quickcheck! {

@@ -16,7 +16,7 @@ use super::inbox::{Inbox, InboxLimits};
 use super::load::{self, LoadQueue};
 use super::node_error::{EngineError, GroupError, ShutdownError};
 use super::options::Options;
-use super::persist::{Device, Persist, PersistThread};
+use super::persist::{Device, Persist, PersistThread, Tidying};
 use super::queue::Queue;
 use super::shard::{Entrance, Letterbox};
 use super::threads::Threads;
@@ -108,7 +108,8 @@ impl Engine {
     {
         let Settings { batch_bytes, logger, .. } = self.settings.clone();
         let (shared, entrance) = (self.persist.clone(), self.entrance.clone());
-        let persist = PersistThread { shared, device, batch_bytes, entrance, logger: logger.clone() };
+        let tidying = Tidying::default();
+        let persist = PersistThread { shared, device, batch_bytes, entrance, logger: logger.clone(), tidying };
         self.spawn("tenure-persist", move || persist.run())?;
         let entrance = self.entrance.clone();
         self.spawn("tenure-timer", move || timer::run(&entrance))?;

@@ -25,6 +25,8 @@ pub(super) struct MemoryState {
     /// Holding it stops the disk.
     pub(super) stalled: Mutex<()>,
     pub(super) floors: Mutex<u64>,
+    /// How often it has something to copy yet, and whether what was copied is not synced.
+    pub(super) untidy: Mutex<(u64, bool)>,
 }
 
 impl Device for Memory {
@@ -36,12 +38,21 @@ impl Device for Memory {
 
     fn sync(&mut self) -> Result<(), Self::Error> {
         drop(self.0.stalled.lock());
+        self.0.untidy.lock().1 = false;
         if *self.0.broken.lock() { Err("broken on purpose") } else { Ok(()) }
     }
 
     fn floor(&mut self) -> Result<(), Self::Error> {
         *self.0.floors.lock() += 1;
         Ok(())
+    }
+
+    fn tidy(&mut self, budget: usize) -> Result<u64, Self::Error> {
+        let (times, unsynced) = &mut *self.0.untidy.lock();
+        let copied = budget as u64 * u64::from(*times > 0);
+        *times = times.saturating_sub(1);
+        *unsynced |= copied > 0;
+        Ok(copied)
     }
 }
 
@@ -478,6 +489,21 @@ fn a_log_that_was_opened_is_noted_to_be_durable() {
         std::thread::sleep(Duration::from_millis(1));
     }
     engine.shutdown(LONG).unwrap();
+}
+
+/// The log gives back space between batches and when nothing comes, and what it copies for that becomes durable.
+#[test]
+fn the_log_is_kept_tidy_between_batches_and_when_idle() {
+    let alone = alone();
+    *alone.disk.0.untidy.lock() = (5, false);
+    let floors = *alone.disk.0.floors.lock();
+    alone.group.propose(Bytes::from_static(b"x")).wait_long().unwrap();
+    let begun = std::time::Instant::now();
+    while *alone.disk.0.untidy.lock() != (0, false) || *alone.disk.0.floors.lock() == floors {
+        assert!(begun.elapsed() < LONG, "{:?}", *alone.disk.0.untidy.lock());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    alone.end();
 }
 
 /// A group needs its founder among its members and a state machine that is not ahead of the log.

@@ -184,14 +184,14 @@ impl Node {
         let (dir, logger) = (&config.dir, &config.logger);
         let (log, recovered) = Wal::open(config.fs.clone(), dir, config.wal.clone())?;
         let identity = wal::identity(&*config.fs, dir)?;
-        if let Some(torn) = &recovered.torn {
+        if let Some(torn) = recovered.torn.as_ref().filter(|torn| !torn.reused) {
             warn!(logger, "a write was cut short by a crash; it was never acknowledged";
                 "file" => %torn.file.display(), "offset" => torn.offset);
         }
         let stores = Arc::new(KnownStores::open(config.fs.clone(), dir, logger.clone())?);
         let reader = log.reader();
         let read = move |group, load: &Load| match reader.read(group, load.first, load.last, load.max_bytes) {
-            Err(WalError::NotInLog { .. }) => Ok(None),
+            Err(WalError::NotInLog { .. } | WalError::Compacted { .. }) => Ok(None),
             read => read.map(Some),
         };
         let mut tcp = None;
@@ -247,7 +247,7 @@ impl Node {
         let restored = self.engine.found(group, configuration, machine.applied())?;
         let Restored { hard_state, log, .. } = restored.clone();
         let configurations = vec![(log.last().index, payload)];
-        place.becomes = Becomes::Closed(RecoveredGroup { hard_state, log, configurations });
+        place.becomes = Becomes::Closed(Box::new(RecoveredGroup { hard_state, compaction: None, log, configurations }));
         let handle = self.engine.open_group(group, restored, machine)?;
         place.becomes = Becomes::Open;
         Ok(handle)
@@ -295,7 +295,7 @@ impl Node {
         let place = groups.get_mut(&group).ok_or(GroupError::Unknown(group))?;
         let recovered = place.as_ref().ok_or(GroupError::Open(group))?;
         let restored = restored(group, recovered)?;
-        let becomes = place.take().map_or(Becomes::Open, Becomes::Closed);
+        let becomes = place.take().map_or(Becomes::Open, |recovered| Becomes::Closed(Box::new(recovered)));
         Ok((Reserved { groups: &self.groups, group, becomes }, restored))
     }
 
@@ -375,6 +375,10 @@ impl Device for Wal {
     fn floor(&mut self) -> Result<(), WalError> {
         Self::floor(self)
     }
+
+    fn tidy(&mut self, budget: usize) -> Result<u64, WalError> {
+        Self::tidy(self, budget)
+    }
 }
 
 /// A group that one call creates or opens. The lock is free meanwhile: the disk is waited for, and callbacks run that may
@@ -390,7 +394,7 @@ enum Becomes {
     /// Nothing of it was written.
     Unknown,
     /// It is on disk, to be opened.
-    Closed(RecoveredGroup),
+    Closed(Box<RecoveredGroup>),
     Open,
 }
 
@@ -399,7 +403,7 @@ impl Drop for Reserved<'_> {
         let mut groups = self.groups.lock();
         match mem::replace(&mut self.becomes, Becomes::Open) {
             Becomes::Unknown => drop(groups.remove(&self.group)),
-            Becomes::Closed(recovered) => drop(groups.insert(self.group, Some(recovered))),
+            Becomes::Closed(recovered) => drop(groups.insert(self.group, Some(*recovered))),
             Becomes::Open => {}
         }
     }

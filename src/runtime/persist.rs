@@ -3,10 +3,13 @@
 //! There is no linger timer: a batch is what arrived during the last sync. When nothing comes for a while, it notes in
 //! the log how much is durable, once, and sleeps until somebody writes again.
 //!
+//! Between batches, and when nothing comes, it has the log give back space, in small steps that delay a write that comes
+//! meanwhile only a little.
+//!
 //! A write or sync that failed is never tried again on the same file: after it nothing is acknowledged, every group is
 //! told, and what still arrives is dropped.
 
-use slog::{Logger, crit};
+use slog::{Logger, crit, error};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::mem;
@@ -25,6 +28,9 @@ use crate::types::GroupId;
 /// How long nothing must come before the log is noted to be durable (storage: "Floor, when idle 20 ms").
 const IDLE: Duration = Duration::from_millis(20);
 
+/// Space is given back in steps of about this many bytes, or of half of the batch before: the log keeps up with what comes.
+const TIDY_BYTES: usize = 64 << 10;
+
 /// Where batches go.
 pub(super) trait Device: Send {
     type Error: Display;
@@ -32,6 +38,7 @@ pub(super) trait Device: Send {
     fn append(&mut self, writes: &[(GroupId, Write)]) -> Result<(), Self::Error>;
     fn sync(&mut self) -> Result<(), Self::Error>;
     fn floor(&mut self) -> Result<(), Self::Error>;
+    fn tidy(&mut self, budget: usize) -> Result<u64, Self::Error>;
 }
 
 /// The log's end of the runtime, shared with its thread.
@@ -72,6 +79,17 @@ impl Persist {
     }
 }
 
+/// How it stands with giving back space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Tidying {
+    #[default]
+    Done,
+    /// What was copied is not durable yet.
+    Unsynced,
+    /// The log is not able to.
+    GivenUp,
+}
+
 /// The thread's own state.
 pub(super) struct PersistThread<D> {
     pub(super) shared: Arc<Persist>,
@@ -79,6 +97,7 @@ pub(super) struct PersistThread<D> {
     pub(super) batch_bytes: usize,
     pub(super) entrance: Arc<Entrance>,
     pub(super) logger: Logger,
+    pub(super) tidying: Tidying,
 }
 
 impl<D: Device> PersistThread<D> {
@@ -94,8 +113,11 @@ impl<D: Device> PersistThread<D> {
                     unnoted = true;
                 }
                 Taken::Idle => {
-                    self.note_floor();
-                    unnoted = false;
+                    unnoted = self.tidy(TIDY_BYTES);
+                    self.sync_copies();
+                    if !unnoted {
+                        self.note_floor();
+                    }
                 }
                 Taken::Closed => break,
             }
@@ -112,7 +134,11 @@ impl<D: Device> PersistThread<D> {
         while !rest.is_empty() && !self.failed() {
             let (batch, after) = rest.split_at(batch_len(rest, self.batch_bytes));
             match self.make_durable(batch) {
-                Ok(()) => self.report_durable(batch),
+                Ok(()) => {
+                    self.report_durable(batch);
+                    let bytes: usize = batch.iter().map(|(_, write)| payload_bytes(write)).sum();
+                    self.tidy(TIDY_BYTES.max(bytes / 2));
+                }
                 Err(error) => self.fail(&error),
             }
             rest = after;
@@ -151,6 +177,35 @@ impl<D: Device> PersistThread<D> {
         if !newest.is_empty() {
             let inputs = newest.into_iter().map(|(group, seq)| ShardInput::Durable { group, seq });
             self.entrance.complete(inputs);
+        }
+    }
+
+    /// Whether something was done. What was is not durable before the next sync, and nobody waits for it.
+    fn tidy(&mut self, budget: usize) -> bool {
+        if self.tidying == Tidying::GivenUp || self.failed() {
+            return false;
+        }
+        match self.device.tidy(budget) {
+            Ok(0) => false,
+            Ok(_) => {
+                self.tidying = Tidying::Unsynced;
+                true
+            }
+            Err(error) => {
+                // If the log itself has failed, the next call says so.
+                error!(self.logger, "the log cannot give back space until it is opened again"; "error" => %error);
+                self.tidying = Tidying::GivenUp;
+                false
+            }
+        }
+    }
+
+    fn sync_copies(&mut self) {
+        if self.tidying == Tidying::Unsynced && !self.failed() {
+            self.tidying = Tidying::Done;
+            if let Err(error) = self.device.sync() {
+                self.fail(&error);
+            }
         }
     }
 

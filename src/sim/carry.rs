@@ -254,7 +254,8 @@ impl<M: StateMachine> World<M> {
         let read = life.wal.reader().read(GROUP, load.first, load.last, load.max_bytes);
         self.tally.loads += read.as_ref().map_or(0, |entries| entries.len() as u64);
         // Entries that were truncated meanwhile are not there, and nobody waits for them (bug `b46`).
-        let failed = read.as_ref().is_err_and(|error| !matches!(error, WalError::NotInLog { .. }));
+        let failed =
+            read.as_ref().is_err_and(|error| !matches!(error, WalError::NotInLog { .. } | WalError::Compacted { .. }));
         let entries = read.ok();
         if let Some(life) = &mut self.node_mut(id).life {
             life.read_failed |= failed;

@@ -151,6 +151,17 @@ impl SimFs {
         disk.inodes[inode] = Inode { durable: content.clone(), content, used, ..Inode::default() };
     }
 
+    /// Makes a file, durably.
+    pub fn adopt(&self, path: &Path, content: Vec<u8>) {
+        let mut disk = self.disk();
+        disk.inodes.push(Inode::default());
+        let inode = disk.inodes.len() - 1;
+        disk.names.insert(path.to_path_buf(), inode);
+        disk.durable_names.insert(path.to_path_buf(), inode);
+        drop(disk);
+        self.set_content(path, content);
+    }
+
     /// Changes a file's content, durably.
     pub fn alter(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut content = self.content(path);

@@ -10,9 +10,12 @@ pub struct WalConfig {
     /// Length of a new segment in bytes, a multiple of 4096, 16 KiB to 1 GiB. Default 64 MiB. It bounds the largest
     /// single write. Segments of another length, made before the knob was turned, stay readable.
     pub segment_bytes: u64,
-    /// How many zero-filled segments a background thread keeps ready, at most 16. Default 2; 0 means no thread, the
-    /// append that needs a segment makes it.
+    /// How many spare segments a background thread keeps ready, zero-filled or given back by the log, at most 16.
+    /// Default 2; 0 means no thread, the append that needs a segment makes it.
     pub spare_segments: usize,
+    /// How long all segments together may be before the remainders of slow groups in the oldest one are copied forward,
+    /// so that it can be given back. At least twice `segment_bytes`. Default 1 GiB. A log that must hold more holds more.
+    pub soft_bytes: u64,
     /// How many bytes of several writes go into one batch, at most `segment_bytes`. Default 4 MiB. One write is never
     /// split, however large.
     pub batch_bytes: usize,
@@ -20,7 +23,7 @@ pub struct WalConfig {
 
 impl Default for WalConfig {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, spare_segments: 2, batch_bytes: 4 << 20 }
+        Self { segment_bytes: 64 << 20, spare_segments: 2, soft_bytes: 1 << 30, batch_bytes: 4 << 20 }
     }
 }
 
@@ -38,6 +41,7 @@ impl WalConfig {
         require(in_bounds, "segment_bytes", "must be 16 KiB to 1 GiB")?;
         require(segment.is_multiple_of(segment::BLOCK), "segment_bytes", "must be a multiple of 4096")?;
         require(self.spare_segments <= 16, "spare_segments", "must be at most 16")?;
+        require(self.soft_bytes >= 2 * segment, "soft_bytes", "must be at least twice segment_bytes")?;
         require(self.batch_bytes > 0, "batch_bytes", "must not be 0")?;
         require(self.batch_bytes as u64 <= segment, "batch_bytes", "must be at most segment_bytes")
     }
@@ -59,6 +63,7 @@ mod tests {
         assert_eq!(knob(|c| c.segment_bytes = 2 << 30), "segment_bytes");
         assert_eq!(knob(|c| c.segment_bytes += 512), "segment_bytes");
         assert_eq!(knob(|c| c.spare_segments = 17), "spare_segments");
+        assert_eq!(knob(|c| c.soft_bytes = (128 << 20) - 1), "soft_bytes");
         assert_eq!(knob(|c| c.batch_bytes = 0), "batch_bytes");
         assert_eq!(knob(|c| c.batch_bytes = 65 << 20), "batch_bytes");
     }

@@ -104,6 +104,16 @@ pub enum WalError {
         /// The first index asked for.
         index: Index,
     },
+    /// The entry was compacted away: send a snapshot instead.
+    #[error("{group}: the log begins behind {base}, entry {index} was compacted away")]
+    Compacted {
+        /// The group.
+        group: GroupId,
+        /// The first index asked for.
+        index: Index,
+        /// The last entry that is gone.
+        base: EntryId,
+    },
     /// An earlier write or sync failed: nothing more is taken, nothing is retried. Open the log again.
     #[error("the log has failed: an earlier write or sync went wrong")]
     Failed,
@@ -175,6 +185,14 @@ pub enum Damage {
         group: GroupId,
         /// The term it was of.
         term: Term,
+    },
+    /// The bytes of the item that says where a group's log begins are wrong.
+    #[error("{group}: the configuration as of {last}, behind which the log begins, is damaged")]
+    Compaction {
+        /// The group.
+        group: GroupId,
+        /// The last entry that was compacted away.
+        last: EntryId,
     },
     /// The checksum is right and the content makes no sense.
     #[error("batch {lsn} makes no sense: {what}")]
@@ -259,6 +277,48 @@ pub enum Inconsistency {
         last: EntryId,
         /// The entry found.
         found: EntryId,
+    },
+    /// A compaction up to an entry before the base, or to another one at its index.
+    #[error("a compaction up to {found} after one up to {base}")]
+    CompactionBack {
+        /// The last entry that was compacted away before.
+        base: EntryId,
+        /// The compaction found.
+        found: EntryId,
+    },
+    /// A compaction that brings a configuration of a later index.
+    #[error("a compaction up to {found} with a configuration of index {configuration}")]
+    LateConfiguration {
+        /// The compaction found.
+        found: EntryId,
+        /// Where its configuration stands.
+        configuration: Index,
+    },
+    /// A compaction whose mark, whether it replaces the whole log, contradicts what the log holds.
+    #[error("a compaction up to {found} that is wrong about whether the log holds that entry")]
+    Replacement {
+        /// The compaction found.
+        found: EntryId,
+    },
+    /// A truncation of what was compacted away.
+    #[error("a truncation from {found} on, the log begins behind {base}")]
+    TruncatesBase {
+        /// The last entry that was compacted away.
+        base: EntryId,
+        /// The index found.
+        found: Index,
+    },
+    /// Entries copied forward that the log does not hold.
+    #[error("a copy of {found} and what follows it, which the log does not hold")]
+    Copy {
+        /// The first entry of the copy.
+        found: EntryId,
+    },
+    /// An entry of the log, or the item that says where the log begins, is in no segment that is left.
+    #[error("entry {found} is needed and in no segment that is left")]
+    Lost {
+        /// The first entry missing; the base itself if its configuration is.
+        found: Index,
     },
     /// A vote for node 0, which is nobody.
     #[error("a vote for node 0")]

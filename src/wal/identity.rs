@@ -17,6 +17,8 @@ use crate::wal::segment::{self, BLOCK, SegmentHeader};
 const NAME: &str = "identity";
 const TEMPORARY: &str = "identity.tmp";
 const MAGIC: [u8; 8] = *b"TENUREID";
+/// The format of this file; it has not changed with that of the log.
+const VERSION: u32 = 1;
 const BYTES: usize = 112;
 
 /// Who a node's directory belongs to. Never changes.
@@ -97,7 +99,7 @@ pub fn identity(fs: &dyn Fs, dir: &Path) -> Result<Identity, WalError> {
         Ok(identity) => Ok(identity),
         Err(found) => {
             let what = format!("an identity of version {found}");
-            Err(WalError::Unsupported { file: path, offset: 8, what, found, supported: segment::VERSION })
+            Err(WalError::Unsupported { file: path, offset: 8, what, found, supported: VERSION })
         }
     }
 }
@@ -127,13 +129,15 @@ fn refuse_founded(fs: &dyn Fs, dir: &Path) -> Result<(), WalError> {
 
 fn found_log(fs: &dyn Fs, dir: &Path, store: StoreId) -> Result<(), WalError> {
     let header = SegmentHeader {
+        version: segment::VERSION,
+        reused: false,
         store,
         seq: 1,
         oldest_seq: 1,
         first_lsn: 1,
         file_bytes: BLOCK,
         previous_end: 0,
-        hard_states: Default::default(),
+        groups: Default::default(),
     };
     let temporary = dir.join("founding.tmp");
     let file = fs.create(&temporary).map_err(WalError::io("creating", &temporary))?;
@@ -144,7 +148,7 @@ fn encode(identity: &Identity) -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     let name = identity.cluster.as_str().as_bytes();
     bytes[0..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&segment::VERSION.to_le_bytes());
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
     bytes[16..32].copy_from_slice(&identity.store.0.to_le_bytes());
     bytes[32..40].copy_from_slice(&identity.node.0.to_le_bytes());
     bytes[40..44].copy_from_slice(&(name.len() as u32).to_le_bytes());
@@ -161,7 +165,7 @@ fn decode(bytes: &[u8; BYTES]) -> Option<Result<Identity, u32>> {
     if magic != MAGIC || stored != checksum(bytes) {
         return None;
     }
-    if version != segment::VERSION {
+    if version != VERSION {
         return Some(Err(version));
     }
     let (store, node) = (StoreId(fields.u128()?), NodeId(fields.u64()?));

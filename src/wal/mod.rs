@@ -10,6 +10,10 @@
 //! that it had been durable, and then it is *damage* and the log refuses to open and names the place; or it is not, and
 //! then it is a *torn write* that nobody was told of, and the log ends before it.
 //!
+//! A group's log is *compacted* when a snapshot, or a durable state machine, stands for its beginning. Segments in which
+//! nothing is needed any more are given back: they become spares, from the oldest one on. What a slow group needs of an
+//! old segment is copied forward once the log is longer than it should be.
+//!
 //! - [`found`], [`identity`]: who a directory belongs to
 //! - [`Wal`]: open, append, sync
 //! - [`WalReader`]: entries back from disk, from any thread, checksums checked in every read
@@ -17,9 +21,8 @@
 //!
 //! `docs/format-wal.md` draws every byte.
 //!
-//! Not there yet: giving space back (snapshots compact the log), healing damaged entries from peers, going on when the
-//! disk is full. And memory: the index that finds entries keeps one run of 48 bytes per group and batch as long as the
-//! log holds their entries, and without compaction that is for ever.
+//! Not there yet: healing damaged entries from peers, going on when the disk is full. And memory: the index that finds
+//! entries keeps one run of 56 bytes per group and batch as long as the log holds their entries.
 
 mod codec;
 mod config;
@@ -35,6 +38,7 @@ mod segment;
 mod spare;
 mod stream;
 mod tail;
+mod tidy;
 mod window;
 
 pub use config::WalConfig;

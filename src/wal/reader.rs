@@ -1,8 +1,9 @@
 //! Reads entries back, from any thread, while the log grows.
 //!
-//! Where the entries are is looked up under a lock; the bytes are read outside of it. Written bytes never change, so
-//! a truncation meanwhile does no harm: what is returned was the log at the moment of the look-up. Every byte
-//! returned has passed its checksum in this very read.
+//! Where the entries are is looked up under a lock; the bytes are read outside of it. Written bytes do not change as
+//! long as their segment is needed, so a truncation meanwhile does no harm: what is returned was the log at the moment
+//! of the look-up. Every byte returned has passed its checksum in this very read. If it has not, and the segment was
+//! given up meanwhile, its file may have begun another life: the entries are gone, or copied, and looked up again.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -40,14 +41,41 @@ impl WalReader {
     /// written and not yet durable are returned too. Blocks on the disk.
     ///
     /// # Errors
-    /// [`WalError::NotInLog`] if `first` is not in the log or `last < first`; [`WalError::Damaged`] if bytes on disk
+    /// [`WalError::Compacted`] if `first` is not in the log any more, [`WalError::NotInLog`] if it is not in the log for
+    /// another reason or `last < first`; [`WalError::Damaged`] if bytes on disk
     /// are wrong (nothing is returned then, not even the entries before); [`WalError::Io`].
     pub fn read(&self, group: GroupId, first: Index, last: Index, max_bytes: usize) -> Result<Vec<Entry>, WalError> {
-        let runs = self.places.lock().runs(group, first, last, RUNS_AT_ONCE);
+        loop {
+            let (runs, base) = {
+                let places = self.places.lock();
+                (places.runs(group, first, last, RUNS_AT_ONCE), places.base(group))
+            };
+            if first <= base.index && base != EntryId::ZERO {
+                return Err(WalError::Compacted { group, index: first, base });
+            }
+            let read = self.read_runs(group, &runs, (first, last), max_bytes);
+            if read.is_ok() || !self.any_given_up(&runs) {
+                return read;
+            }
+        }
+    }
+
+    fn any_given_up(&self, runs: &[Run]) -> bool {
+        let places = self.places.lock();
+        runs.iter().any(|run| places.segment(run.seq).is_none())
+    }
+
+    fn read_runs(
+        &self,
+        group: GroupId,
+        runs: &[Run],
+        (first, last): (Index, Index),
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, WalError> {
         let mut read = Read { reader: self, group, max_bytes, bytes: 0, entries: Vec::new(), window: None };
         for run in runs {
             let last_here = last.min(run.last());
-            if !read.run(&run, first.max(run.first.index), last_here)? {
+            if !read.run(run, first.max(run.first.index), last_here)? {
                 break;
             }
         }
@@ -75,7 +103,7 @@ struct Read<'a> {
 impl Read<'_> {
     /// Takes entries out of one run; `false` once the byte limit is reached.
     fn run(&mut self, run: &Run, first: Index, last: Index) -> Result<bool, WalError> {
-        let skip = (first.0 - run.first.index.0) as usize;
+        let skip = run.skip as usize + (first.0 - run.first.index.0) as usize;
         let table = self.get(run, u64::from(run.table_at), run.table_rows as usize * ROW_BYTES)?.to_vec();
         if crc32c::crc32c(&table) != run.table_crc {
             return Err(self.hole(run, u64::from(run.table_at), first));

@@ -9,28 +9,33 @@
 //! What a batch holds is thus known as soon as the first part is whole, and a flipped bit in the payload costs one
 //! entry whose index and term are known, never its neighbours. `docs/format-wal.md` has the exact offsets.
 //!
-//! A [`Write`] becomes items in the order in which it takes effect: hard state, truncation, entries. One batch is
-//! whole or not at all, so neither can be there without the other (bug `b42`).
+//! A [`Write`] becomes items in the order in which it takes effect: hard state, compaction, truncation, entries. One
+//! batch is whole or not at all, so neither can be there without the other (bug `b42`).
 
 use std::ops::Range;
 
-use crate::log::{EntryKind, Write};
+use bytes::Bytes;
+
+use crate::log::{Compaction, EntryKind, Write};
 use crate::types::{EntryId, GroupId, Index, Term};
 use crate::wal::codec::Fields;
 use crate::wal::segment::{promise_ns, vote_number};
 
 /// Length of a batch header.
 pub(super) const HEADER_BYTES: usize = 48;
-const ITEM_BYTES: usize = 40;
-/// Length of one row of an Entries item's table.
+/// Length of an item header.
+pub(super) const ITEM_BYTES: usize = 40;
+/// Length of one row of the table of entries.
 pub(super) const ROW_BYTES: usize = 12;
 const HARD_STATE_BYTES: usize = 16;
+/// A compaction's data: the index of the configuration, and then its bytes.
+const COMPACT_BYTES: usize = 8;
 /// Batches begin at multiples of this.
 pub(super) const ALIGN: u64 = 8;
 const MAGIC: u32 = u32::from_le_bytes(*b"TWAB");
 
-/// The numbers of the kinds of items. 3, 4 and 5 are reserved for a compacted log, entries copied forward and a
-/// group that is gone; this version writes none of them and refuses to open a log that has them.
+/// The numbers of the kinds of items. 5 is reserved for a group that is gone; this version does not write it and refuses
+/// to open a log that has it.
 mod kind {
     pub(super) const ENTRIES: u8 = 1;
     pub(super) const HARD_STATE: u8 = 2;
@@ -40,6 +45,8 @@ mod kind {
     pub(super) const FLOOR: u8 = 6;
 }
 
+/// On a compaction: the log did not hold its entry, and is replaced as a whole.
+const REPLACES: u8 = 1;
 /// On an Entries item: whatever the group's log holds from the item's index on is removed first.
 const TRUNCATES: u8 = 1;
 
@@ -138,11 +145,11 @@ pub(super) enum ItemError {
 pub(super) struct Item {
     pub(super) group: GroupId,
     pub(super) body: ItemBody,
-    /// Where its table is, empty but for entries.
+    /// Where its table is, empty but for entries and copies.
     pub(super) table: Range<usize>,
     /// Where its data is.
     pub(super) data: Range<usize>,
-    /// Of the data; not used for entries, whose table has one for each.
+    /// Of the data; not used where a table has one for each entry.
     pub(super) data_crc: u32,
 }
 
@@ -150,6 +157,10 @@ pub(super) struct Item {
 pub(super) enum ItemBody {
     /// `count` entries of one term from `first` on. None at all: a truncation only.
     Entries { first: EntryId, count: u32, truncates: bool },
+    /// `count` entries of one term, which the log holds already: here they are once more.
+    Copy { first: EntryId, count: u32 },
+    /// The log begins behind `last`.
+    Compact { last: EntryId, replaces: bool },
     /// A hard state of this term.
     HardState { term: Term },
     /// Nothing: the batch is there for its `durable_lsn`.
@@ -165,17 +176,23 @@ impl Item {
         let mut small = || Some((fields.u8()?, fields.u8()?, fields.bytes::<2>()?, fields.u32()?));
         let (number, flags, reserved, count) = small().ok_or(SHORT)?;
 
-        let known_flags = if number == kind::ENTRIES { TRUNCATES } else { 0 };
+        let known_flags = match number {
+            kind::ENTRIES => TRUNCATES,
+            kind::COMPACT => REPLACES,
+            _ => 0,
+        };
+        let id = EntryId::new(index, term);
         let body = match number {
-            kind::ENTRIES => {
-                ItemBody::Entries { first: EntryId::new(index, term), count, truncates: flags & TRUNCATES != 0 }
-            }
+            kind::ENTRIES => ItemBody::Entries { first: id, count, truncates: flags & TRUNCATES != 0 },
+            kind::REWRITE => ItemBody::Copy { first: id, count },
             kind::HARD_STATE if bytes as usize == HARD_STATE_BYTES => ItemBody::HardState { term: Term(term) },
             kind::HARD_STATE => return Err(ItemError::Malformed("a hard state has the wrong length")),
             kind::FLOOR if bytes == 0 => ItemBody::Floor,
             kind::FLOOR => return Err(ItemError::Malformed("a floor carries data")),
-            kind::COMPACT => return Err(ItemError::Unsupported("a compacted log (item kind 3)".into())),
-            kind::REWRITE => return Err(ItemError::Unsupported("entries copied forward (item kind 4)".into())),
+            kind::COMPACT if bytes as usize >= COMPACT_BYTES && index < u64::MAX => {
+                ItemBody::Compact { last: id, replaces: flags & REPLACES != 0 }
+            }
+            kind::COMPACT => return Err(ItemError::Malformed("a compaction has the wrong length or index")),
             kind::GROUP_GONE => return Err(ItemError::Unsupported("a removed group (item kind 5)".into())),
             other => return Err(ItemError::Unsupported(format!("item kind {other}"))),
         };
@@ -183,7 +200,7 @@ impl Item {
             return Err(ItemError::Unsupported(format!("flags {flags:#x} {reserved:?} of item kind {number}")));
         }
         let table_at = at + ITEM_BYTES;
-        let rows = if number == kind::ENTRIES { count as usize } else { 0 };
+        let rows = if matches!(number, kind::ENTRIES | kind::REWRITE) { count as usize } else { 0 };
         let table = table_at..table_at + rows * ROW_BYTES;
         let item = Self { group: GroupId(group), body, table, data: data_at..data_at + bytes as usize, data_crc };
         item.check(head)?;
@@ -192,7 +209,11 @@ impl Item {
 
     /// Whether table and data agree with each other.
     fn check(&self, head: &[u8]) -> Result<(), ItemError> {
-        let ItemBody::Entries { first, count, truncates } = self.body else { return Ok(()) };
+        let (first, count, may_be_none) = match self.body {
+            ItemBody::Entries { first, count, truncates } => (first, count, truncates),
+            ItemBody::Copy { first, count } => (first, count, false),
+            ItemBody::Compact { .. } | ItemBody::HardState { .. } | ItemBody::Floor => return Ok(()),
+        };
         let table = head.get(self.table.clone()).ok_or(ItemError::Malformed("a table of entries is cut off"))?;
         let mut bytes = 0;
         for row in rows(table) {
@@ -204,7 +225,7 @@ impl Item {
         if bytes != self.data.len() {
             return Err(ItemError::Malformed("a table of entries does not add up"));
         }
-        if (count == 0 && !truncates) || first.index == Index::ZERO {
+        if (count == 0 && !may_be_none) || first.index == Index::ZERO {
             return Err(ItemError::Malformed("entries at index 0, or none at all"));
         }
         if first.index.0.checked_add(u64::from(count)).is_none() {
@@ -214,7 +235,7 @@ impl Item {
     }
 }
 
-/// One row of the table that follows an Entries item.
+/// One row of the table that follows an Entries or Rewrite item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Row {
     /// Length of the entry's payload.
@@ -239,20 +260,36 @@ pub(super) const EMPTY_BATCH_BYTES: u64 = HEADER_BYTES as u64 + ALIGN - 1;
 /// How many bytes a write adds to its batch.
 pub(super) fn encoded_bytes(write: &Write) -> u64 {
     let hard_state = if write.hard_state.is_some() { ITEM_BYTES + HARD_STATE_BYTES } else { 0 };
+    let compaction = write.compaction.as_ref().map_or(0, |to| ITEM_BYTES + COMPACT_BYTES + to.configuration.1.len());
     let runs = term_runs(write).count().max(usize::from(write.truncate_from.is_some()));
     let entries: u64 = write.entries.iter().map(|entry| entry.payload.len() as u64 + ROW_BYTES as u64).sum();
-    (hard_state + runs * ITEM_BYTES) as u64 + entries
+    (hard_state + compaction + runs * ITEM_BYTES) as u64 + entries
 }
 
-/// Writes a batch of `writes` into `buffer`, replacing what is in it.
+/// One group's part of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    pub(super) group: GroupId,
+    pub(super) write: &'a Write,
+    /// Its compaction replaces the whole log.
+    pub(super) replaces: bool,
+    /// Its entries are copies of what the log holds already.
+    pub(super) copies: bool,
+}
+
+/// Writes a batch of `parts` into `buffer`, replacing what is in it.
 ///
 /// The caller has made sure that it is shorter than 4 GiB: it fits into a segment.
-pub(super) fn encode(buffer: &mut Vec<u8>, stamp: Stamp, seed: u32, writes: &[(GroupId, Write)]) {
-    let items = begin(buffer, writes);
+pub(super) fn encode(buffer: &mut Vec<u8>, stamp: Stamp, seed: u32, parts: &[Part<'_>]) {
+    let items = begin(buffer, parts);
     let meta_bytes = buffer.len() - HEADER_BYTES;
-    for (_, write) in writes {
+    for Part { write, .. } in parts {
         if let Some(state) = &write.hard_state {
             buffer.extend(hard_state_data(vote_number(state), promise_ns(state)));
+        }
+        if let Some(Compaction { configuration: (index, bytes), .. }) = &write.compaction {
+            buffer.extend(index.0.to_le_bytes());
+            buffer.extend_from_slice(bytes);
         }
         for entry in &write.entries {
             buffer.extend_from_slice(&entry.payload);
@@ -270,21 +307,28 @@ pub(super) fn encode_floor(buffer: &mut Vec<u8>, stamp: Stamp, seed: u32) {
 }
 
 /// Leaves room for the header and writes item headers and tables; how many items there are.
-fn begin(buffer: &mut Vec<u8>, writes: &[(GroupId, Write)]) -> u32 {
+fn begin(buffer: &mut Vec<u8>, parts: &[Part<'_>]) -> u32 {
     buffer.clear();
     buffer.resize(HEADER_BYTES, 0);
     let mut items = 0;
-    for (group, write) in writes {
+    for Part { group, write, replaces, copies } in parts {
         if let Some(state) = &write.hard_state {
             let crc = crc32c::crc32c(&hard_state_data(vote_number(state), promise_ns(state)));
             let id = EntryId { term: state.term, index: Index::ZERO };
             put_item(buffer, *group, id, HARD_STATE_BYTES, crc, (kind::HARD_STATE, 0, 0));
             items += 1;
         }
+        if let Some(Compaction { last, configuration: (index, bytes) }) = &write.compaction {
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&index.0.to_le_bytes()), bytes);
+            let flags = if *replaces { REPLACES } else { 0 };
+            put_item(buffer, *group, *last, COMPACT_BYTES + bytes.len(), crc, (kind::COMPACT, flags, 0));
+            items += 1;
+        }
+        let entries = if *copies { kind::REWRITE } else { kind::ENTRIES };
         let mut flags = if write.truncate_from.is_some() { TRUNCATES } else { 0 };
         for run in term_runs(write) {
             let bytes = run.iter().map(|entry| entry.payload.len()).sum();
-            put_item(buffer, *group, run[0].id, bytes, 0, (kind::ENTRIES, flags, run.len() as u32));
+            put_item(buffer, *group, run[0].id, bytes, 0, (entries, flags, run.len() as u32));
             for entry in run {
                 buffer.extend((entry.payload.len() as u32).to_le_bytes());
                 buffer.extend(crc32c::crc32c(&entry.payload).to_le_bytes());
@@ -309,6 +353,12 @@ fn term_runs(write: &Write) -> impl Iterator<Item = &[crate::log::Entry]> {
 
 fn hard_state_data(vote: u64, promise_ns: u64) -> [u8; HARD_STATE_BYTES] {
     (u128::from(vote) | u128::from(promise_ns) << 64).to_le_bytes()
+}
+
+/// The configuration of a compaction, from its data.
+pub(super) fn decode_configuration(data: &[u8]) -> Option<(Index, Bytes)> {
+    let (index, bytes) = data.split_first_chunk::<COMPACT_BYTES>()?;
+    Some((Index(u64::from_le_bytes(*index)), Bytes::copy_from_slice(bytes)))
 }
 
 fn put_item(buffer: &mut Vec<u8>, group: GroupId, id: EntryId, bytes: usize, crc: u32, tail: (u8, u8, u32)) {

@@ -1,9 +1,14 @@
 //! From files to groups.
 //!
-//! Segments are read from the oldest to the newest. All but the newest end exactly where the next one says ("by
-//! decree"); whatever is wrong before that point was durable and is damage. In the newest one the first bad batch ends
-//! the log, unless a batch behind it proves that it had been durable: then, too, it is damage. Without proof it is a
-//! write that a crash cut short, whose success nobody was told of.
+//! The newest segment says which one is the oldest that is needed; older ones that are still there were about to be
+//! reused, and are not looked at. Segments are read from the oldest to the newest. All but the newest end exactly where
+//! the next one says ("by decree"); whatever is wrong before that point was durable and is damage. In the newest one the
+//! first bad batch ends the log, unless a batch behind it proves that it had been durable: then, too, it is damage.
+//! Without proof it is a write that a crash cut short, whose success nobody was told of.
+//!
+//! The oldest segment's table stands for everything before it, but it does not tell the terms of the entries that were
+//! in the logs by then. They were compacted away later, or copied forward, before that segment became the oldest one:
+//! what is read must show it, else the log is refused.
 //!
 //! Nothing on disk is changed here, so recovering twice gives the same result.
 
@@ -12,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::log::{EntryKind, HardState, Log};
+use crate::log::{Compaction, EntryKind, HardState, Log};
 use crate::sync::Arc;
 use crate::types::{EntryId, GroupId, Index, StoreId};
 use crate::wal::error::{Damage, Inconsistency, Proof, WalError};
@@ -20,8 +25,8 @@ use crate::wal::fs::{File, Fs};
 use crate::wal::index::{Places, Run};
 use crate::wal::record::{self, Item, ItemBody};
 use crate::wal::scan::{Batch, Behind, Scan};
-use crate::wal::segment::{self, BLOCK, HeaderError, SegmentHeader};
-use crate::wal::tail::Tail;
+use crate::wal::segment::{self, BLOCK, HeaderError, SegmentHeader, WITHOUT_COMPACTION};
+use crate::wal::tail::{Summary, Tail};
 use crate::wal::{codec::Fields, error};
 
 /// What a node's log holds.
@@ -39,7 +44,9 @@ pub struct Recovered {
 pub struct RecoveredGroup {
     /// The last hard state.
     pub hard_state: HardState,
-    /// The log: terms and last index, nothing cached.
+    /// Where the log begins, if it was compacted.
+    pub compaction: Option<Compaction>,
+    /// The log: terms and last index, nothing cached. It begins behind the compaction's `last`.
     pub log: Log,
     /// The payloads of the configuration entries that are in the log, by rising index.
     pub configurations: Vec<(Index, Bytes)>,
@@ -54,6 +61,8 @@ pub struct TornTail {
     pub offset: u64,
     /// The number that the lost batch would have had.
     pub lsn: u64,
+    /// The file was in use before: what lies behind the end may be of its former life, and nothing was cut.
+    pub reused: bool,
 }
 
 /// One segment with its checked header.
@@ -89,6 +98,8 @@ pub(super) struct Unproven {
 pub(super) struct Replay {
     pub(super) groups: BTreeMap<GroupId, Group>,
     pub(super) places: Places,
+    /// Behind the last segment of a version whose tables do not tell where logs begin and end.
+    pub(super) first_full_seq: u64,
     pub(super) newest: Segment,
     pub(super) end: End,
     /// The last batches of the newest segment: at most what was appended between two syncs, and the batch after them.
@@ -99,7 +110,7 @@ pub(super) struct Replay {
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) tail: Tail,
-    configurations: Vec<(Index, Bytes)>,
+    configurations: BTreeMap<Index, Bytes>,
 }
 
 /// Reads the whole log.
@@ -122,39 +133,52 @@ pub(super) fn recovered(dir: &Path, replay: &Replay) -> Result<Recovered, WalErr
     let path = segment::path(dir, replay.newest.header.seq);
     let mut recovered = Recovered::default();
     for (id, group) in &replay.groups {
-        let (Some(hard_state), Some(log)) = (group.tail.hard_state(), group.tail.to_log()) else {
-            let damage =
-                Damage::Inconsistent { lsn: replay.end.next_lsn, group: *id, rule: Inconsistency::NoHardState };
-            return Err(WalError::damaged(&path, replay.end.offset, damage));
-        };
-        let configurations = group.configurations.clone();
-        recovered.groups.insert(*id, RecoveredGroup { hard_state, log, configurations });
+        let (hard_state, log) = whole(*id, group, &replay.places).map_err(|rule| {
+            let damage = Damage::Inconsistent { lsn: replay.end.next_lsn, group: *id, rule };
+            WalError::damaged(&path, replay.end.offset, damage)
+        })?;
+        let compaction = group.tail.compaction().cloned();
+        let configurations = group.configurations.clone().into_iter().collect();
+        recovered.groups.insert(*id, RecoveredGroup { hard_state, compaction, log, configurations });
     }
     if !replay.end.clean {
-        recovered.torn = Some(TornTail { file: path, offset: replay.end.offset, lsn: replay.end.next_lsn });
+        let (offset, lsn, reused) = (replay.end.offset, replay.end.next_lsn, replay.newest.header.reused);
+        recovered.torn = Some(TornTail { file: path, offset, lsn, reused });
     }
     Ok(recovered)
+}
+
+/// Every entry of the log must be in some segment, and so must the item that says where it begins.
+fn whole(id: GroupId, group: &Group, places: &Places) -> Result<(HardState, Log), Inconsistency> {
+    let tail = &group.tail;
+    let hard_state = tail.hard_state().ok_or(Inconsistency::NoHardState)?;
+    let base = tail.base().index;
+    if let Some(found) = places.first_lost(id, base.next(), tail.last().index) {
+        return Err(Inconsistency::Lost { found });
+    }
+    let log = tail.to_log().ok_or(Inconsistency::Lost { found: base })?;
+    Ok((hard_state, log))
 }
 
 fn missing(dir: &Path, seq: u64) -> WalError {
     WalError::MissingSegment { seq, file: segment::path(dir, seq) }
 }
 
-/// Opens every segment; their numbers must leave no gap (bug `d07`).
+/// Opens every segment that is needed; their numbers must leave no gap (bug `d07`).
 fn open_segments(fs: &dyn Fs, dir: &Path, store: StoreId) -> Result<Vec<Segment>, WalError> {
     let names = fs.list(dir).map_err(WalError::io("listing", dir))?;
     let mut seqs: Vec<u64> = names.iter().filter_map(|name| segment::seq_of(name)).collect();
     seqs.sort_unstable();
-    if let Some(pair) = seqs.windows(2).find(|pair| pair[0].checked_add(1) != Some(pair[1])) {
-        return Err(missing(dir, pair[0].saturating_add(1)));
+    let Some(newest) = seqs.last() else { return Err(missing(dir, 1)) };
+    let newest = open_segment(fs, dir, *newest, store)?;
+    let oldest = newest.header.oldest_seq;
+    seqs.retain(|seq| (oldest..newest.header.seq).contains(seq));
+    if let Some(seq) = (oldest..newest.header.seq).find(|seq| seqs.binary_search(seq).is_err()) {
+        return Err(missing(dir, seq));
     }
-    let segments: Result<Vec<_>, _> = seqs.iter().map(|seq| open_segment(fs, dir, *seq, store)).collect();
-    let segments = segments?;
-    if let (Some(oldest), Some(newest)) = (segments.first(), segments.last())
-        && oldest.header.seq > newest.header.oldest_seq
-    {
-        return Err(missing(dir, oldest.header.seq - 1));
-    }
+    let older: Result<Vec<_>, _> = seqs.iter().map(|seq| open_segment(fs, dir, *seq, store)).collect();
+    let mut segments = older?;
+    segments.push(newest);
     Ok(segments)
 }
 
@@ -197,6 +221,7 @@ fn open_segment(fs: &dyn Fs, dir: &Path, seq: u64, store: StoreId) -> Result<Seg
 struct Replayer {
     groups: BTreeMap<GroupId, Group>,
     places: Places,
+    first_full_seq: u64,
     end: End,
     unproven: VecDeque<Unproven>,
 }
@@ -204,8 +229,8 @@ struct Replayer {
 impl Replayer {
     /// The oldest segment's table stands for everything that was before it.
     fn new(oldest: &SegmentHeader) -> Self {
-        let known = |(id, state): (&GroupId, &HardState)| {
-            (*id, Group { tail: Tail::with_hard_state(*state), configurations: Vec::new() })
+        let known = |(id, summary): (&GroupId, &Summary)| {
+            (*id, Group { tail: Tail::of(summary), configurations: BTreeMap::new() })
         };
         let before = oldest.first_lsn.saturating_sub(1);
         let end = End {
@@ -216,13 +241,13 @@ impl Replayer {
             content_lsn: before,
             clean: true,
         };
-        let groups = oldest.hard_states.iter().map(known).collect();
-        Self { groups, places: Places::default(), end, unproven: VecDeque::new() }
+        let groups = oldest.groups.iter().map(known).collect();
+        Self { groups, places: Places::default(), first_full_seq: 0, end, unproven: VecDeque::new() }
     }
 
     fn finish(self, newest: Segment) -> Replay {
-        let Self { groups, places, end, unproven } = self;
-        Replay { groups, places, newest, end, unproven }
+        let Self { groups, places, first_full_seq, end, unproven } = self;
+        Replay { groups, places, first_full_seq, newest, end, unproven }
     }
 
     /// Goes on to the next segment, which must begin where the one before ended.
@@ -231,19 +256,33 @@ impl Replayer {
         if self.end.next_lsn != next.first_lsn || self.end.offset != next.previous_end {
             return disconnected("it ends elsewhere");
         }
-        let states = self.groups.iter().filter_map(|(id, group)| Some((*id, group.tail.hard_state()?)));
-        if !states.eq(next.hard_states.iter().map(|(id, state)| (*id, *state))) {
-            return disconnected("its hard states are not those of the table");
+        if !self.agrees(next) {
+            return disconnected("the groups in it are not those of the table");
         }
         self.end.stated_lsn = next.first_lsn.saturating_sub(1);
         Ok(())
     }
 
+    /// Whether the table of the next segment says what was read so far.
+    fn agrees(&mut self, next: &SegmentHeader) -> bool {
+        let same = |(id, group): (&GroupId, &mut Group)| {
+            let Some(mut said) = next.groups.get(id).copied() else { return false };
+            if next.version == WITHOUT_COMPACTION {
+                said.last = group.tail.last(); // it says nothing of the log
+            }
+            group.tail.agree(&said)
+        };
+        self.groups.len() == next.groups.len() && self.groups.iter_mut().all(same)
+    }
+
     /// Reads one segment, up to where `next` begins if there is a next one.
     fn segment(&mut self, segment: &Segment, path: PathBuf, next: Option<&SegmentHeader>) -> Result<(), WalError> {
         let header = &segment.header;
-        self.places.add_segment(header.seq, Arc::clone(&segment.file));
-        let mut scan = Scan::new(path, Arc::clone(&segment.file), header.checksum_seed())?;
+        self.places.add_segment(header.seq, Arc::clone(&segment.file), header.file_bytes);
+        let mut scan = Scan::new(path, Arc::clone(&segment.file), header)?;
+        if header.version == WITHOUT_COMPACTION {
+            self.first_full_seq = header.seq + 1;
+        }
         self.end.offset = header.header_bytes();
         self.end.prev_bytes = 0;
         let limit = next.map_or(header.file_bytes, |next| next.previous_end);
@@ -316,6 +355,21 @@ impl Replayer {
                 let state = segment::decode_hard_state(term, &mut Fields(data)).unwrap_or_default();
                 Ok(self.groups.entry(item.group).or_default().tail.set_hard_state(state))
             }
+            ItemBody::Compact { replaces, last } => {
+                let data = scan.data(self.end.offset, item, 0, item.data.len())?;
+                // The length was checked with the item's header.
+                let configuration = record::decode_configuration(data).unwrap_or_default();
+                Ok(self.compact(item, seq, Compaction { last, configuration }, replaces))
+            }
+            ItemBody::Copy { first, count } => {
+                let tail = &mut self.groups.entry(item.group).or_default().tail;
+                if let Err(rule) = tail.copy(first, u64::from(count)) {
+                    return Ok(Err(rule));
+                }
+                self.places.copy(item.group, place(seq, self.end.offset, &batch.head, item, first, count));
+                self.configurations(scan, batch, item, first)?;
+                Ok(Ok(()))
+            }
             ItemBody::Entries { first, count, truncates } => {
                 if truncates && let Err(rule) = self.truncate(item.group, first.index) {
                     return Ok(Err(rule));
@@ -336,8 +390,19 @@ impl Replayer {
     fn truncate(&mut self, id: GroupId, from: Index) -> Result<(), Inconsistency> {
         let group = self.groups.entry(id).or_default();
         group.tail.truncate_from(from)?;
-        group.configurations.retain(|(index, _)| *index < from);
+        group.configurations.split_off(&from);
         self.places.truncate_from(id, from);
+        Ok(())
+    }
+
+    /// Configurations that were compacted away go, too: the compaction brings the one that counts.
+    fn compact(&mut self, item: &Item, seq: u64, to: Compaction, replaces: bool) -> Result<(), Inconsistency> {
+        let group = self.groups.entry(item.group).or_default();
+        let last = to.last;
+        group.tail.compact(to, Some(replaces))?;
+        let kept = group.configurations.split_off(&last.index.next());
+        group.configurations = if replaces { BTreeMap::new() } else { kept };
+        self.places.compact(item.group, last, replaces, seq, item.data.len());
         Ok(())
     }
 
@@ -361,7 +426,7 @@ impl Replayer {
             if EntryKind::from_u8(row.kind) == Some(EntryKind::Configuration) {
                 let payload = Bytes::copy_from_slice(scan.data(self.end.offset, item, skip, length)?);
                 let index = first.index.plus(nth as u64);
-                self.groups.entry(item.group).or_default().configurations.push((index, payload));
+                self.groups.entry(item.group).or_default().configurations.insert(index, payload);
             }
             skip += length;
         }
@@ -373,11 +438,13 @@ impl Replayer {
 pub(super) fn place(seq: u64, batch_at: u64, head: &[u8], item: &Item, first: EntryId, count: u32) -> Run {
     Run {
         first,
-        count: u64::from(count),
+        count,
+        skip: 0,
         seq,
         table_at: (batch_at + item.table.start as u64) as u32,
         table_rows: count,
         table_crc: crc32c::crc32c(&head[item.table.clone()]),
         data_at: (batch_at + item.data.start as u64) as u32,
+        data_bytes: item.data.len() as u32,
     }
 }

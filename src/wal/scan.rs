@@ -7,7 +7,7 @@ use crate::wal::codec::is_zero;
 use crate::wal::error::{Damage, Proof, WalError};
 use crate::wal::fs::File;
 use crate::wal::record::{self, ALIGN, BatchHeader, HEADER_BYTES, Item, ItemBody, ItemError};
-use crate::wal::segment;
+use crate::wal::segment::{self, SegmentHeader};
 use crate::wal::window::Window;
 
 use crate::sync::Arc;
@@ -22,6 +22,7 @@ pub(super) struct Scan {
     path: PathBuf,
     window: Window,
     seed: u32,
+    version: u32,
 }
 
 /// A batch whose every checksum is right.
@@ -60,9 +61,9 @@ pub(super) enum Behind {
 }
 
 impl Scan {
-    pub(super) fn new(path: PathBuf, file: Arc<dyn File>, seed: u32) -> Result<Self, WalError> {
+    pub(super) fn new(path: PathBuf, file: Arc<dyn File>, header: &SegmentHeader) -> Result<Self, WalError> {
         let window = Window::new(file, READ_BYTES).map_err(WalError::io("reading", &path))?;
-        Ok(Self { path, window, seed })
+        Ok(Self { path, window, seed: header.checksum_seed(), version: header.version })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -169,12 +170,17 @@ impl Scan {
             let at = offset + item.data.start as u64;
             match item.body {
                 ItemBody::Floor => {}
+                ItemBody::Compact { last, .. } => {
+                    if !self.intact(at, item.data.len(), item.data_crc)? {
+                        return Ok(Some((at, Damage::Compaction { group: item.group, last })));
+                    }
+                }
                 ItemBody::HardState { term } => {
                     if !self.intact(at, item.data.len(), item.data_crc)? {
                         return Ok(Some((at, Damage::HardState { group: item.group, term })));
                     }
                 }
-                ItemBody::Entries { first, .. } => {
+                ItemBody::Entries { first, .. } | ItemBody::Copy { first, .. } => {
                     let mut row_at = at;
                     for (nth, row) in record::rows(&batch.head[item.table.clone()]).enumerate() {
                         if !self.intact(row_at, row.bytes as usize, row.crc)? {
@@ -202,7 +208,7 @@ impl Scan {
     }
 
     fn unsupported(&self, offset: u64, what: String) -> WalError {
-        let version = segment::VERSION;
-        WalError::Unsupported { file: self.path.clone(), offset, what, found: version, supported: version }
+        let (found, supported) = (self.version, segment::VERSION);
+        WalError::Unsupported { file: self.path.clone(), offset, what, found, supported }
     }
 }

@@ -13,7 +13,7 @@ use crate::wal::fs::{File, Fs, Lock};
 use crate::wal::identity::{self, identity};
 use crate::wal::index::Places;
 use crate::wal::reader::WalReader;
-use crate::wal::record::{self, ALIGN, BatchHeader, EMPTY_BATCH_BYTES, ItemBody, Stamp};
+use crate::wal::record::{self, ALIGN, BatchHeader, EMPTY_BATCH_BYTES, ItemBody, Part, Stamp};
 use crate::wal::recovery::{self, Recovered, Replay};
 use crate::wal::segment::{self, SegmentHeader};
 use crate::wal::spare::Spares;
@@ -22,17 +22,19 @@ use crate::wal::tail::Tail;
 /// The write-ahead log of one directory, shared by all groups on it. One owner appends; readers are cheap to clone.
 ///
 /// The order of use: [`append`](Self::append) what has queued up, [`sync`](Self::sync), tell the groups; and when
-/// nothing has come for a while, [`floor`](Self::floor). Dropping it writes and syncs nothing; it ends the log's thread
-/// and gives up the lock.
+/// nothing has come for a while, [`floor`](Self::floor). In between, [`tidy`](Self::tidy) helps to give space back.
+/// Dropping it writes and syncs nothing; it ends the log's thread and gives up the lock.
 pub struct Wal {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
-    config: WalConfig,
+    pub(super) config: WalConfig,
     store: StoreId,
     oldest_seq: u64,
-    tails: BTreeMap<GroupId, Tail>,
-    places: Arc<Mutex<Places>>,
-    active: Active,
+    /// Segments before this one have tables that do not tell enough: one that follows cannot do without them all.
+    first_full_seq: u64,
+    pub(super) tails: BTreeMap<GroupId, Tail>,
+    pub(super) places: Arc<Mutex<Places>>,
+    pub(super) active: Active,
     /// The number of the next batch.
     next_lsn: u64,
     /// Every batch up to this one is durable. Invariant: `stated_lsn <= durable_lsn < next_lsn`.
@@ -57,9 +59,9 @@ impl fmt::Debug for Wal {
 }
 
 /// The segment being written.
-struct Active {
+pub(super) struct Active {
     file: Arc<dyn File>,
-    seq: u64,
+    pub(super) seq: u64,
     seed: u32,
     /// Where the next batch begins.
     offset: u64,
@@ -97,7 +99,7 @@ impl Wal {
         }
         replay.newest.file.sync_data().map_err(WalError::io("syncing", &path))?;
         fs.sync_dir(dir).map_err(WalError::io("syncing", dir))?;
-        let spares = Spares::start(Arc::clone(&fs), dir, &config)?;
+        let spares = Spares::start(Arc::clone(&fs), dir, &config, replay.newest.header.oldest_seq)?;
         Ok((Self::resume(fs, dir, config, replay, spares, lock), recovered))
     }
 
@@ -109,13 +111,15 @@ impl Wal {
         spares: Spares,
         lock: Box<dyn Lock>,
     ) -> Self {
-        let Replay { groups, places, newest, end, unproven: _ } = replay;
+        let Replay { groups, places, first_full_seq, newest, end, unproven: _ } = replay;
+        // What this version writes is not for the eyes of an older one.
+        let goes_on = end.clean && newest.header.version == segment::VERSION;
         let active = Active {
             seq: newest.header.seq,
             seed: newest.header.checksum_seed(),
             offset: end.offset,
             // Behind a torn write may lie batches that look like the next ones: the log goes on elsewhere.
-            end: if end.clean { newest.header.file_bytes } else { end.offset },
+            end: if goes_on { newest.header.file_bytes } else { end.offset },
             prev_bytes: end.prev_bytes,
             file: newest.file,
         };
@@ -125,6 +129,7 @@ impl Wal {
             config,
             store: newest.header.store,
             oldest_seq: newest.header.oldest_seq,
+            first_full_seq,
             tails: groups.into_iter().map(|(id, group)| (id, group.tail)).collect(),
             places: Arc::new(Mutex::new(places)),
             active,
@@ -192,18 +197,18 @@ impl Wal {
         WalReader::new(Arc::clone(&self.places), self.dir.clone())
     }
 
-    fn refuse_if_failed(&self) -> Result<(), WalError> {
+    pub(super) fn refuse_if_failed(&self) -> Result<(), WalError> {
         if self.failed { Err(WalError::Failed) } else { Ok(()) }
     }
 
     /// After a failure nobody knows what is on disk: no call succeeds any more (bugs `d01`, `d17`).
-    fn failing<T>(&mut self, result: Result<T, WalError>) -> Result<T, WalError> {
+    pub(super) fn failing<T>(&mut self, result: Result<T, WalError>) -> Result<T, WalError> {
         self.failed |= result.is_err();
         result
     }
 
     /// How many bytes an empty segment has for batches, once `writes` have added their groups to its header.
-    fn room_for_batches(&self, writes: &[(GroupId, Write)]) -> u64 {
+    pub(super) fn room_for_batches(&self, writes: &[(GroupId, Write)]) -> u64 {
         let added = writes.iter().map(|(group, _)| group).filter(|group| !self.tails.contains_key(group));
         let groups = self.tails.len() + added.collect::<BTreeSet<_>>().len();
         self.config.segment_bytes.saturating_sub(SegmentHeader::bytes_for(groups))
@@ -237,11 +242,19 @@ impl Wal {
         }
         // Before the writes are admitted: the new segment's table is of the time before them.
         self.make_room(bytes)?;
+        self.append_parts(writes, false)
+    }
+
+    /// Appends one batch, for which there is room; `copies`: of what the log holds already.
+    pub(super) fn append_parts(&mut self, writes: &[(GroupId, Write)], copies: bool) -> Result<(), WalError> {
+        let mut parts = Vec::with_capacity(writes.len());
         for (group, write) in writes {
-            self.admit(*group, write).map_err(|rule| WalError::InvalidWrite { group: *group, rule })?;
+            let admitted = if copies { self.admit_copy(*group, write) } else { self.admit(*group, write) };
+            let replaces = admitted.map_err(|rule| WalError::InvalidWrite { group: *group, rule })?;
+            parts.push(Part { group: *group, write, replaces, copies });
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        record::encode(&mut buffer, self.stamp(), self.active.seed, writes);
+        record::encode(&mut buffer, self.stamp(), self.active.seed, &parts);
         let batch_at = self.active.offset;
         let written = self.write(&buffer);
         if written.is_ok() {
@@ -254,19 +267,30 @@ impl Wal {
         written
     }
 
-    /// Takes a write's effect into account, by the rules that recovery will judge it by.
-    fn admit(&mut self, group: GroupId, write: &Write) -> Result<(), Inconsistency> {
+    /// Takes a write's effect into account, by the rules that recovery will judge it by. Whether it replaces the log.
+    fn admit(&mut self, group: GroupId, write: &Write) -> Result<bool, Inconsistency> {
         let tail = self.tails.entry(group).or_default();
         if let Some(state) = write.hard_state {
             tail.set_hard_state(state)?;
         }
+        let replaces = write.compaction.clone().map(|to| tail.compact(to, None)).transpose()?;
         if let Some(from) = write.truncate_from {
             tail.truncate_from(from)?;
         }
         for entry in &write.entries {
             tail.append(entry.id, 1)?;
         }
-        Ok(())
+        Ok(replaces == Some(true))
+    }
+
+    /// The same for copies. They change nothing; each is of a compaction, or of entries of one term.
+    fn admit_copy(&mut self, group: GroupId, write: &Write) -> Result<bool, Inconsistency> {
+        let tail = self.tails.entry(group).or_default();
+        let replaces = write.compaction.clone().map(|to| tail.compact(to, Some(false))).transpose()?;
+        if let Some(first) = write.entries.first() {
+            tail.copy(first.id, write.entries.len() as u64)?;
+        }
+        Ok(replaces == Some(true))
     }
 
     fn append_floor(&mut self) -> Result<(), WalError> {
@@ -306,12 +330,21 @@ impl Wal {
         };
         let mut places = self.places.lock();
         for item in header.items(head).unwrap_or_default() {
-            let ItemBody::Entries { first, count, truncates } = item.body else { continue };
-            if truncates {
-                places.truncate_from(item.group, first.index);
-            }
-            if count > 0 {
-                places.append(item.group, recovery::place(self.active.seq, batch_at, head, &item, first, count));
+            let place = |first, count| recovery::place(self.active.seq, batch_at, head, &item, first, count);
+            match item.body {
+                ItemBody::Entries { first, count, truncates } => {
+                    if truncates {
+                        places.truncate_from(item.group, first.index);
+                    }
+                    if count > 0 {
+                        places.append(item.group, place(first, count));
+                    }
+                }
+                ItemBody::Copy { first, count } => places.copy(item.group, place(first, count)),
+                ItemBody::Compact { last, replaces } => {
+                    places.compact(item.group, last, replaces, self.active.seq, item.data.len());
+                }
+                ItemBody::HardState { .. } | ItemBody::Floor => {}
             }
         }
     }
@@ -325,7 +358,7 @@ impl Wal {
         Ok(())
     }
 
-    fn make_room(&mut self, bytes: u64) -> Result<(), WalError> {
+    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), WalError> {
         if self.active.offset + bytes.next_multiple_of(ALIGN) <= self.active.end {
             return Ok(());
         }
@@ -334,21 +367,27 @@ impl Wal {
 
     /// Closes the active segment and begins the next. Everything in the old one is durable first (bug `d01`): that
     /// there is a next one proves it.
+    ///
+    /// This is also when segments are given back: the new header says which one is needed yet, and only when that is
+    /// durable do those before it become spares.
     fn begin_segment(&mut self) -> Result<(), WalError> {
         self.sync_active()?;
         let spare = self.spares.take()?;
-        let states = self.tails.iter().filter_map(|(group, tail)| Some((*group, tail.hard_state()?)));
+        let groups = self.tails.iter().filter_map(|(group, tail)| Some((*group, tail.summary()?)));
+        let oldest_seq = self.oldest_needed();
         let header = SegmentHeader {
+            version: segment::VERSION,
+            reused: spare.reused,
             store: self.store,
             seq: self.active.seq + 1,
-            oldest_seq: self.oldest_seq,
+            oldest_seq,
             first_lsn: self.next_lsn,
             file_bytes: self.config.segment_bytes,
             previous_end: self.active.offset,
-            hard_states: states.collect(),
+            groups: groups.collect(),
         };
         segment::begin(&*self.fs, &self.dir, &*spare.file, &spare.path, &header)?;
-        self.places.lock().add_segment(header.seq, Arc::clone(&spare.file));
+        self.places.lock().add_segment(header.seq, Arc::clone(&spare.file), header.file_bytes);
         self.active = Active {
             file: spare.file,
             seq: header.seq,
@@ -358,6 +397,22 @@ impl Wal {
             prev_bytes: 0,
         };
         self.stated_lsn = self.durable_lsn;
-        Ok(())
+        self.give_back(oldest_seq)
+    }
+
+    /// The oldest segment that recovery will need if a new one is begun now.
+    fn oldest_needed(&self) -> u64 {
+        let needed = self.places.lock().front().map_or(self.active.seq + 1, |front| front.seq);
+        if needed < self.first_full_seq { self.oldest_seq } else { needed }
+    }
+
+    /// Lets go of the segments before `oldest_seq`. Readers that are at work in them find that out.
+    fn give_back(&mut self, oldest_seq: u64) -> Result<(), WalError> {
+        if oldest_seq == self.oldest_seq {
+            return Ok(());
+        }
+        self.oldest_seq = oldest_seq;
+        self.places.lock().remove_segments_before(oldest_seq);
+        self.spares.reclaim(oldest_seq)
     }
 }

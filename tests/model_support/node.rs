@@ -129,8 +129,8 @@ impl Node {
         let HardState { term, vote, longest_promise } = self.disk.hard_state;
         (term, vote, longest_promise, &self.disk.entries).hash(hasher);
         self.disk.pending.len().hash(hasher);
-        for Write { seq: _, hard_state, truncate_from, entries } in &self.disk.pending {
-            (hard_state, truncate_from, entries).hash(hasher);
+        for Write { seq: _, hard_state, compaction, truncate_from, entries } in &self.disk.pending {
+            (hard_state, compaction, truncate_from, entries).hash(hasher);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tenure::core::Restored;
 use tenure::log::{Entry, EntryKind, HardState, Log, TermRun, Write};
 use tenure::quorum::Configuration;
-use tenure::types::{Index, WriteSeq};
+use tenure::types::{EntryId, Index, WriteSeq};
 
 /// Durable state, and writes that are not durable yet, in order.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +107,7 @@ impl Disk {
         let configurations = self.entries.iter().filter(|entry| entry.kind == EntryKind::Configuration);
         Restored {
             hard_state: self.hard_state,
-            log: Log::from_runs(runs, last).expect("the disk holds a log"),
+            log: Log::from_runs(EntryId::ZERO, runs, last).expect("the disk holds a log"),
             configurations: configurations
                 .map(|entry| (entry.id.index, Configuration::decode(&entry.payload).expect("a configuration")))
                 .collect(),

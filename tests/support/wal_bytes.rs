@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::fixture::identity;
@@ -13,6 +14,14 @@ pub(crate) const HEADER: usize = 4096;
 /// The path of a segment.
 pub(crate) fn segment(seq: u64) -> PathBuf {
     Path::new("/log").join(format!("wal-{seq:020}.seg"))
+}
+
+/// The numbers of the segments among these files, rising.
+pub(crate) fn seqs(names: &[PathBuf]) -> Vec<u64> {
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("wal-")?.strip_suffix(".seg")?.parse().ok();
+    let mut seqs: Vec<u64> = names.iter().filter_map(number).collect();
+    seqs.sort_unstable();
+    seqs
 }
 
 /// Where each batch of a segment begins, by the lengths in their headers.
@@ -34,6 +43,12 @@ pub(crate) fn reseal(content: &mut [u8], at: usize, seq: u64) {
     let seed = crc32c(0, &(identity().store.0 ^ u128::from(seq)).to_le_bytes());
     let sum = crc32c(seed, &content[at + 8..at + 48 + meta]);
     content[at + 4..at + 8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// The same for a segment's header.
+pub(crate) fn reseal_header(content: &mut [u8]) {
+    let sum = crc32c(crc32c(0, &content[..12]), &content[16..HEADER]);
+    content[12..16].copy_from_slice(&sum.to_le_bytes());
 }
 
 /// CRC-32C, bit by bit: an implementation of its own, so that the format does not depend on one library.
@@ -68,27 +83,28 @@ pub(crate) struct BatchPlace {
     proved: bool,
 }
 
-/// The batches of a whole log, by segment, from the first on.
-pub(crate) struct Reading(Vec<Vec<BatchPlace>>);
+/// The batches of a whole log, by segment.
+pub(crate) struct Reading(BTreeMap<u64, Vec<BatchPlace>>);
 
 impl Reading {
-    /// Reads segments 1 to `newest`, the newest up to `torn` if what follows there is a torn write.
+    /// Reads the segments that are needed, up to `newest`, and that one up to `torn` if what follows there is a torn write.
     pub(crate) fn of(newest: u64, content: impl Fn(u64) -> Vec<u8>, torn: Option<usize>) -> Self {
-        let segments = (1..=newest).map(|seq| {
+        let oldest = oldest_needed(&content(newest));
+        let segments = (oldest..=newest).map(|seq| {
             let bytes = content(seq);
             let end = if seq < newest { Some(u64_at(&content(seq + 1), 72) as usize) } else { torn };
             let mut batches = places(&bytes, end.unwrap_or(bytes.len()));
             let stated = if seq < newest { u64::MAX } else { batches.iter().map(|b| b.durable_lsn).max().unwrap_or(0) };
             // The newest statement proves all before the batch that makes it, and says nothing of itself.
             batches.iter_mut().for_each(|batch| batch.proved = batch.lsn <= stated);
-            batches
+            (seq, batches)
         });
         Self(segments.collect())
     }
 
     pub(crate) fn batches_of(&self, file: &Path) -> Option<&[BatchPlace]> {
-        let seq = (1..=self.0.len() as u64).find(|seq| segment(*seq) == file)?;
-        Some(&self.0[seq as usize - 1])
+        let (_, batches) = self.0.iter().find(|(seq, _)| segment(**seq) == file)?;
+        Some(batches)
     }
 
     pub(crate) fn of_byte(&self, file: &Path, at: usize) -> Meaning {
@@ -121,6 +137,11 @@ fn places(content: &[u8], end: usize) -> Vec<BatchPlace> {
         places.push(BatchPlace { start, payload, end: payload + number(start + 28), lsn, durable_lsn, proved: false });
     }
     places
+}
+
+/// The oldest segment needed, as the newest one says.
+pub(crate) fn oldest_needed(newest: &[u8]) -> u64 {
+    u64_at(newest, 48)
 }
 
 fn u64_at(content: &[u8], at: usize) -> u64 {

@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
 
 use bytes::Bytes;
-use tenure::log::{Entry, EntryKind, HardState, Write};
+use tenure::log::{Compaction, Entry, EntryKind, HardState, Write};
 use tenure::time::Duration;
-use tenure::types::{ClusterId, EntryId, NodeId, StoreId, Term};
+use tenure::types::{ClusterId, EntryId, Index, NodeId, StoreId, Term};
 use tenure::wal::{Identity, WalConfig};
 
 /// Who the directories of these tests belong to.
@@ -19,6 +19,7 @@ pub(crate) fn small_config() -> WalConfig {
     let mut config = WalConfig::default();
     config.segment_bytes = 16 << 10;
     config.batch_bytes = 8 << 10;
+    config.soft_bytes = 32 << 10;
     config.spare_segments = 0;
     config
 }
@@ -35,6 +36,12 @@ pub(crate) fn entry(index: u64, term: u64, kind: EntryKind, payload: &[u8]) -> E
 pub(crate) fn command(index: u64, term: u64) -> Bytes {
     let length = (index * 7 + term * 13) % 90;
     Bytes::from(format!("{index}@{term} ").repeat(length as usize / 4 + 1))
+}
+
+/// The log begins behind an entry; the configuration is that of a few entries before.
+pub(crate) fn compaction(last: EntryId) -> Compaction {
+    let index = last.index.0 - last.index.0 % 4;
+    Compaction { last, configuration: (Index(index), Bytes::from(format!("voters as of {last}"))) }
 }
 
 /// A write of commands.

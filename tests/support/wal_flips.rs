@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tenure::sim::disk::SimFs;
 
 use crate::fates::Rng;
-use crate::format::{Meaning, Reading, segment};
+use crate::format::{Meaning, Reading, segment, seqs};
 use crate::model::{Model, reopen};
 use crate::run::{DIR, run};
 
@@ -100,7 +100,7 @@ impl Subject {
         drop(wal);
         let fs = fs.copy();
         let files: Vec<_> = fs.names().into_iter().filter(|path| !fs.content(path).is_empty()).collect();
-        let newest = (1..).take_while(|seq| files.contains(&segment(*seq))).last().unwrap();
+        let newest = *seqs(&files).last().unwrap();
         // What lies behind the end may look like batches: of a torn write, or of the file's life before this one.
         let torn = reopen(&fs.copy(), Path::new(DIR)).unwrap().1.torn.map(|torn| torn.offset as usize);
         let reading = Reading::of(newest, |seq| fs.content(&segment(seq)), torn);

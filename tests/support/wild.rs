@@ -216,7 +216,7 @@ impl WildNode {
         assert!(status.term >= term && status.commit >= commit, "{status:?} after {:?}", self.seen);
         assert!(status.term > term || vote.is_none() || status.vote == vote, "the vote of {term} changed");
         let runs: Vec<TermRun> = self.core.log().runs().to_vec();
-        assert!(Log::from_runs(runs, status.last.index).is_some(), "the log is well formed");
+        assert!(Log::from_runs(self.core.log().base(), runs, status.last.index).is_some(), "the log is well formed");
         self.seen = (status.term, status.vote, status.commit);
         for write in &out.writes {
             assert_eq!(write.seq.0, self.written + 1, "writes are numbered without a gap");

@@ -47,6 +47,11 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        let state = self.0.state.lock();
+        state.waiting.len() >= state.capacity
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.state.lock().waiting.is_empty()
     }
