@@ -432,10 +432,10 @@ impl Fetch {
         let found = incoming.digest();
         if found == file.digest {
             self.progress.files_done += 1;
-            if let Some(part) = incoming.part() {
-                self.fetching.file_received(file.digest, part)?;
+            if !incoming.is_whole() {
+                incoming.finish(found)?;
             }
-        } else if incoming.part().is_some() {
+        } else if !incoming.is_whole() {
             self.end(Ended::Digest(found));
         } else {
             // What lay here as a complete file is another one with the same checksums; it is received like any other.

@@ -152,9 +152,24 @@ impl Incoming {
         self.hasher.finish()
     }
 
-    /// The file that gets its name when it is complete; `None` if it has it.
-    pub(super) fn part(&self) -> Option<&dyn File> {
-        (!self.whole).then_some(&*self.file)
+    /// Whether it is a file of another snapshot, which has its name already.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Gives the file the name that says what is in it, durably but for the name.
+    pub(super) fn finish(self, digest: Digest) -> Result<(), SnapshotError> {
+        self.sync()?;
+        self.shared.rename(&self.path, &self.shared.data_path(digest))
+    }
+
+    /// After a failed sync nobody knows what of the file is durable, and what is read from it is what memory has: another
+    /// sync may succeed and mean nothing. So this file is given up, or the next attempt would go on with it.
+    fn sync(&self) -> Result<(), SnapshotError> {
+        self.file.sync_data().map_err(|error| {
+            let _ = self.shared.fs.remove(&self.path);
+            SnapshotError::io("syncing", &self.path)(error)
+        })
     }
 
     pub(super) fn has(&self, chunk: u32) -> bool {
@@ -219,7 +234,7 @@ impl Incoming {
         self.unsynced += bytes.len() as u64;
         if self.unsynced >= sync_bytes {
             self.unsynced = 0;
-            self.file.sync_data().map_err(SnapshotError::io("syncing", &self.path))?;
+            self.sync()?;
         }
         Ok(())
     }

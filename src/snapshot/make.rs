@@ -12,6 +12,7 @@ use super::read::Snapshot;
 use super::store::{Making, SnapshotStore};
 use crate::state_machine::{SnapshotSource, SourceContent, SourceFile};
 use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 use crate::types::{EntryId, Index};
 use crate::wal::File;
 
@@ -73,19 +74,29 @@ impl Writer<'_> {
         let (bytes, digest, checksums) = match content {
             SourceContent::Stream(mut stream) => self.copy(&name, &mut stream, &temporary)?,
             SourceContent::Copy(path) => self.copy(&name, &mut self.open(&path)?, &temporary)?,
-            SourceContent::Immutable(path) => match shared.fs.link(&path, &temporary) {
-                Ok(()) => {
-                    let mut linked = self.open(&temporary)?;
-                    let read = self.through(&name, &mut linked, |_, _| Ok(()))?;
-                    linked.file.sync_data().map_err(SnapshotError::io("syncing", &temporary))?;
-                    read
-                }
-                // Another device, or no links here: whatever it is, a copy will do.
-                Err(_) => self.copy(&name, &mut self.open(&path)?, &temporary)?,
+            SourceContent::Immutable(path) => match self.link(&name, &path, &temporary)? {
+                Some(linked) => linked,
+                None => self.copy(&name, &mut self.open(&path)?, &temporary)?,
             },
         };
         self.making.file_made(&temporary, digest)?;
         Ok(ManifestFile { name, bytes, digest, checksums })
+    }
+
+    /// Links a file that does not change any more, and reads it; `None` if it must be copied: it lies on another device,
+    /// or nobody knows any more what of such files is durable.
+    fn link(&self, name: &str, from: &Path, to: &Path) -> Result<Option<(u64, Digest, Bytes)>, SnapshotError> {
+        let shared = self.making.shared();
+        if shared.links_failed.load(Ordering::Relaxed) || shared.fs.link(from, to).is_err() {
+            return Ok(None);
+        }
+        let mut linked = self.open(to)?;
+        let read = self.through(name, &mut linked, |_, _| Ok(()))?;
+        linked.file.sync_data().map_err(|error| {
+            shared.links_failed.store(true, Ordering::Relaxed);
+            SnapshotError::io("syncing", to)(error)
+        })?;
+        Ok(Some(read))
     }
 
     fn open(&self, path: &Path) -> Result<FileReader, SnapshotError> {

@@ -27,7 +27,7 @@ use super::read::Snapshot;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::types::{ClusterId, GroupId, NodeId};
-use crate::wal::{File, Fs, missing_levels, parents_of_new};
+use crate::wal::{Fs, missing_levels, parents_of_new};
 
 /// What a [`SnapshotStore`] needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) config: StoreConfig,
     state: Mutex<State>,
     last_temporary: AtomicU64,
+    /// A file that was linked could not be synced: another sync of it may succeed and mean nothing.
+    pub(super) links_failed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -115,7 +117,8 @@ impl SnapshotStore {
             fs.sync_dir(parent).map_err(SnapshotError::io("syncing", parent))?;
         }
         let dir = dir.to_path_buf();
-        let shared = Shared { fs, dir, config, state: Mutex::default(), last_temporary: AtomicU64::new(0) };
+        let (state, last_temporary, links_failed) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
+        let shared = Shared { fs, dir, config, state, last_temporary, links_failed };
         let mut state = State::default();
         for name in shared.list()? {
             shared.find(&name, &mut state)?;
@@ -500,13 +503,6 @@ impl Fetching {
         self.0.write_manifest(manifest, Kind::Wanted(manifest.id()))?;
         state.wanted = Some(manifest.clone());
         self.0.sweep(&mut state)
-    }
-
-    /// A file is complete.
-    pub(super) fn file_received(&self, digest: Digest, file: &dyn File) -> Result<(), SnapshotError> {
-        let path = self.0.part_path(digest);
-        file.sync_data().map_err(SnapshotError::io("syncing", &path))?;
-        self.0.rename(&path, &self.0.data_path(digest))
     }
 
     /// All files of what is wanted are there.
