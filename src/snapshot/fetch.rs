@@ -190,6 +190,8 @@ struct Transfer {
     next: usize,
     /// Chunks asked for and not yet there, and their bytes.
     under_way: (usize, u64),
+    /// Bytes of files that are complete and whose names are not yet durable.
+    unsynced: u64,
 }
 
 impl Fetch {
@@ -384,7 +386,7 @@ impl Fetch {
             }
             self.progress.bytes_total = manifest.bytes();
             self.progress.files_total = manifest.files().len();
-            self.transfer = Some(Transfer { manifest, open: BTreeMap::new(), next: 0, under_way: (0, 0) });
+            self.transfer = Some(Transfer { manifest, open: BTreeMap::new(), next: 0, under_way: (0, 0), unsynced: 0 });
         }
         self.confirmed = true;
         Ok(Received::Taken)
@@ -434,6 +436,12 @@ impl Fetch {
             self.progress.files_done += 1;
             if !incoming.is_whole() {
                 incoming.finish(found)?;
+                transfer.unsynced += file.bytes;
+            }
+            // Otherwise many small files would all be lost with the power, however long ago they came.
+            if transfer.unsynced >= self.config.sync_bytes {
+                transfer.unsynced = 0;
+                self.fetching.shared().sync_dir()?;
             }
         } else if !incoming.is_whole() {
             self.end(Ended::Digest(found));

@@ -53,6 +53,8 @@ pub(super) struct Incoming {
     hashed: u32,
     hasher: Hasher,
     unsynced: u64,
+    /// The name of the file is durable, too.
+    named: bool,
     corrupt: u32,
 }
 
@@ -101,6 +103,7 @@ impl Incoming {
             hashed: 0,
             hasher: Hasher::default(),
             unsynced: 0,
+            named: false,
             corrupt: 0,
         }
     }
@@ -235,6 +238,9 @@ impl Incoming {
         if self.unsynced >= sync_bytes {
             self.unsynced = 0;
             self.sync()?;
+            if !std::mem::replace(&mut self.named, true) {
+                self.shared.sync_dir()?;
+            }
         }
         Ok(())
     }

@@ -176,19 +176,16 @@ impl Session {
     /// What to do at `now`. Reads from the disk what is to be sent.
     pub fn next(&mut self, now: Instant) -> Next {
         let Some(request) = self.queue.front() else { return Next::Idle };
-        let bytes = match request {
-            Request::Manifest { .. } => 0,
+        if let Request::Chunk(id) = request {
             // Not believed beyond what a chunk can have.
-            Request::Chunk(id) => u64::from(id.length.min(*super::manifest::CHUNK_BYTES.end())),
-        };
-        let reserved = {
+            let bytes = u64::from(id.length.min(*super::manifest::CHUNK_BYTES.end()));
             let mut throttle = self.shared.throttle.lock();
             let reserved = self.reserved.filter(|reserved| throttle.holds(*reserved));
-            reserved.unwrap_or_else(|| throttle.reserve(now, bytes))
-        };
-        if reserved.at > now {
-            self.reserved = Some(reserved);
-            return Next::Wait(reserved.at);
+            let reserved = reserved.unwrap_or_else(|| throttle.reserve(now, bytes));
+            if reserved.at > now {
+                self.reserved = Some(reserved);
+                return Next::Wait(reserved.at);
+            }
         }
         self.reserved = None;
         let response = match self.queue.pop_front() {

@@ -112,10 +112,14 @@ pub fn say(session: &mut Session) -> Vec<tenure::snapshot::Response> {
     said
 }
 
-/// Carries everything between the two, as it comes, until the end; at most `answers` answers.
+/// Carries everything between the two, over a new connection, until the end; at most `answers` answers.
 pub fn transfer(fetch: &mut Fetch, session: &mut Session, answers: u64) -> Result<Option<Ended>, SnapshotError> {
     fetch.disconnected();
-    let mut left = answers;
+    carry(fetch, session, answers)
+}
+
+/// The same over the connection that there is.
+pub fn carry(fetch: &mut Fetch, session: &mut Session, mut answers: u64) -> Result<Option<Ended>, SnapshotError> {
     loop {
         while let Some(request) = fetch.next_request() {
             session.receive(request).unwrap();
@@ -123,21 +127,17 @@ pub fn transfer(fetch: &mut Fetch, session: &mut Session, answers: u64) -> Resul
         if fetch.advance()? {
             continue;
         }
-        if fetch.is_complete() {
+        if fetch.is_complete() || answers == 0 {
             return Ok(None);
         }
-        let said = say(session);
-        assert!(!said.is_empty(), "nobody has anything to say, and it is not complete: {:?}", fetch.progress());
-        for response in said {
-            if left == 0 {
-                return Ok(None);
-            }
-            left -= 1;
-            match fetch.receive(response)? {
-                Received::Taken => {}
-                Received::Ended(ended) => return Ok(Some(ended)),
-                Received::Refused(refusal) => panic!("{refusal}"),
-            }
+        answers -= 1;
+        let Next::Send(outgoing) = session.next(Instant::ZERO) else {
+            panic!("nobody has anything to say, and it is not complete: {:?}", fetch.progress());
+        };
+        match fetch.receive(outgoing.into_response())? {
+            Received::Taken => {}
+            Received::Ended(ended) => return Ok(Some(ended)),
+            Received::Refused(refusal) => panic!("{refusal}"),
         }
     }
 }
