@@ -49,28 +49,29 @@ pub fn pull(
         while let Some(request) = fetch.next_request() {
             connection.send(&request)?;
         }
-        if fetch.advance()? {
-            continue;
-        }
+        let worked = fetch.advance()?;
         if let Some(ended) = fetch.ended() {
             return Err(ended.clone().into());
         }
         if fetch.is_complete() {
             return Ok(());
         }
-        match connection.receive(fetch.frame_bytes_max(), SLICE)? {
+        if worked && !fetch.is_waiting() {
+            continue;
+        }
+        // While there is work to do here, what has come is taken all the same: its sender must not find us deaf.
+        let wait = if worked { Duration::ZERO } else { SLICE };
+        match connection.receive(fetch.frame_bytes_max(), wait)? {
             Some(response) => {
                 silence = Duration::ZERO;
                 if let Received::Ended(ended) = fetch.receive(response)? {
                     return Err(ended.into());
                 }
             }
-            None => {
-                silence += SLICE;
-                if silence >= patience {
-                    return Err(PullError::Lost(io::Error::new(io::ErrorKind::TimedOut, "no answer")));
-                }
-            }
+            None => silence += wait,
+        }
+        if silence >= patience {
+            return Err(PullError::Lost(io::Error::new(io::ErrorKind::TimedOut, "no answer")));
         }
     }
 }
