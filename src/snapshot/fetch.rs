@@ -30,7 +30,8 @@ use crate::wire::frame::HEADER_BYTES;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FetchConfig {
-    /// Bytes asked for and not yet there. Default 4 MiB. One chunk is always allowed.
+    /// Bytes asked for and not yet there: what must be sent again when a connection breaks. Default 2 MiB, 50 MB/s over a
+    /// round trip of 40 ms. One chunk is always allowed.
     pub window_bytes: u64,
     /// Chunks asked for and not yet there. Default 32, at most what the sender allows.
     pub window_requests: usize,
@@ -42,7 +43,7 @@ pub struct FetchConfig {
 
 impl Default for FetchConfig {
     fn default() -> Self {
-        Self { window_bytes: 4 << 20, window_requests: 32, sync_bytes: super::make::SYNC_BYTES, corrupt_most: 8 }
+        Self { window_bytes: 2 << 20, window_requests: 32, sync_bytes: super::make::SYNC_BYTES, corrupt_most: 8 }
     }
 }
 

@@ -47,7 +47,10 @@ pub fn pull(
             return Err(PullError::Stopped);
         }
         while let Some(request) = fetch.next_request() {
-            connection.send(&request)?;
+            if let Err(error) = connection.send(&request) {
+                take_the_rest(fetch, connection)?;
+                return Err(error.into());
+            }
         }
         let worked = fetch.advance()?;
         if let Some(ended) = fetch.ended() {
@@ -74,4 +77,12 @@ pub fn pull(
             return Err(PullError::Lost(io::Error::new(io::ErrorKind::TimedOut, "no answer")));
         }
     }
+}
+
+/// What came before the connection broke need not be sent again.
+fn take_the_rest(fetch: &mut Fetch, connection: &mut dyn SnapshotConnection) -> Result<(), SnapshotError> {
+    while let Ok(Some(response)) = connection.receive(fetch.frame_bytes_max(), Duration::ZERO) {
+        fetch.receive(response)?;
+    }
+    Ok(())
 }

@@ -41,7 +41,8 @@ pub struct StoreConfig {
     pub node: NodeId,
     /// How many complete snapshots stay, the newest. Default 1, at least 1. Those that are in use stay, too.
     pub keep: usize,
-    /// The length of the pieces in which snapshots made here are checked and sent. Default 1 MiB; 512 bytes to 1 MiB.
+    /// The length of the pieces in which snapshots made here are checked and sent. Default 256 KiB; 512 bytes to 1 MiB.
+    /// A manifest has 4 bytes for each and must not be longer than 16 MiB: with the default a snapshot may have 1 TiB.
     pub chunk_bytes: u32,
 }
 
@@ -49,7 +50,7 @@ impl StoreConfig {
     /// The defaults.
     #[must_use]
     pub fn new(cluster: ClusterId, group: GroupId, node: NodeId) -> Self {
-        Self { cluster, group, node, keep: 1, chunk_bytes: 1 << 20 }
+        Self { cluster, group, node, keep: 1, chunk_bytes: 256 << 10 }
     }
 }
 
