@@ -16,7 +16,7 @@ use fates::Rng;
 use support::cut::CutFs;
 use support::{DIR, Files, config, content, fetch_all, files, make, open, read, server, source, try_open};
 use tenure::sim::disk::{Fault, SimFs};
-use tenure::snapshot::{Form, ImportAs, Snapshot, SnapshotError, SnapshotStore};
+use tenure::snapshot::{Form, ImportAs, Manifest, Snapshot, SnapshotError, SnapshotStore};
 use tenure::state_machine::{SnapshotSource, SourceContent, SourceFile};
 use tenure::types::{ClusterId, EntryId, GroupId, Index, NodeId};
 use tenure::wal::{Fs as _, RealFs};
@@ -395,6 +395,23 @@ fn an_export_that_is_not_whole_is_refused() {
     assert!(refused(&[&exported[..], b"x"].concat()));
     assert!(store.newest().is_none() && endings(&fs).is_empty());
     assert!(!refused(&exported));
+}
+
+/// Every digest is right, and a chunk has another checksum than the manifest says: nobody could be sent it.
+#[test]
+fn an_export_that_contradicts_itself_is_refused() {
+    let snapshot = make(&open(SimFs::new(), 1), 10, &two_states()[0]).unwrap();
+    let manifest = snapshot.manifest();
+    let exported = export(&snapshot);
+    let mut files = manifest.files().to_vec();
+    let mut checksums = files[0].checksums.to_vec();
+    checksums[0] ^= 1;
+    files[0].checksums = checksums.into();
+    let lying = Manifest::new(manifest.about().clone(), manifest.form(), manifest.chunk_bytes(), files).unwrap();
+    let content = &exported[16 + manifest.encoded().len()..];
+    let lie = [&exported[..16], lying.encoded(), content].concat();
+    let refused = open(SimFs::new(), 2).import(&mut &lie[..], ImportAs::Itself, 1, &|| true);
+    assert!(matches!(refused, Err(SnapshotError::Export(_))), "{refused:?}");
 }
 
 fn export(snapshot: &Snapshot) -> Vec<u8> {

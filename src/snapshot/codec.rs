@@ -102,7 +102,7 @@ impl Request {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(body: &[u8]) -> Result<Option<Self>, DecodeError> {
-        let Some((kind, control, _)) = take_record(body)? else { return Ok(None) };
+        let Some(Record { kind, control, .. }) = take_record(body)? else { return Ok(None) };
         Ok(Some(match kind {
             kind::MANIFEST_REQUEST => {
                 let ManifestControl { group, id } = parse(control, "a request for a manifest")?;
@@ -156,7 +156,7 @@ impl Response {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(body: &Bytes) -> Result<Option<Self>, DecodeError> {
-        let Some((kind, control, data)) = take_record(body)? else { return Ok(None) };
+        let Some(Record { kind, control, data }) = take_record(body)? else { return Ok(None) };
         let data = body.slice(body.len() - data..);
         Ok(Some(match kind {
             kind::MANIFEST => Self::Manifest(data),
@@ -204,14 +204,21 @@ fn put(out: &mut Vec<u8>, kind: u16, control: &impl prost::Message) {
     control.encode_raw(out);
 }
 
-/// The kind, the control part, and how many bytes of data follow; `None` if this version does not know the record's.
-fn take_record(mut body: &[u8]) -> Result<Option<(u16, &[u8], usize)>, DecodeError> {
+struct Record<'a> {
+    kind: u16,
+    control: &'a [u8],
+    /// How many bytes follow, until the end.
+    data: usize,
+}
+
+/// `None` if this version does not know the record's.
+fn take_record(mut body: &[u8]) -> Result<Option<Record<'_>>, DecodeError> {
     if body.len() < RECORD_BYTES {
         return Err(DecodeError::Truncated("the header of a record about snapshots"));
     }
     let (kind, version, control) = (body.get_u16_le(), body.get_u16_le(), body.get_u32_le() as usize);
     let (control, data) = body.split_at_checked(control).ok_or(DecodeError::Truncated("a record about snapshots"))?;
-    Ok((version == VERSION).then_some((kind, control, data.len())))
+    Ok((version == VERSION).then_some(Record { kind, control, data: data.len() }))
 }
 
 fn parse<M: prost::Message + Default>(control: &[u8], what: &'static str) -> Result<M, DecodeError> {

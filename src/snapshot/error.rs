@@ -58,6 +58,9 @@ pub enum SnapshotError {
         /// What it says.
         error: io::Error,
     },
+    /// The export could not be written, or what was to be imported is none.
+    #[error("the export: {0}")]
+    Export(io::Error),
     /// One at a time: another snapshot is being fetched into this store, or being made.
     #[error("another snapshot is being fetched or made")]
     Busy,

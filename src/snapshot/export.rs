@@ -45,7 +45,7 @@ impl Snapshot {
     /// [`SnapshotError`]; what was written to `out` by then is of no use, and an import refuses it.
     pub fn export(&self, out: &mut dyn Write, go_on: &dyn Fn() -> bool) -> Result<(), SnapshotError> {
         let manifest = self.manifest();
-        let failed = |error| SnapshotError::Source { name: "the export".into(), error };
+        let failed = SnapshotError::Export;
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(&MAGIC);
         header[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -70,7 +70,7 @@ impl SnapshotStore {
     /// time of a new beginning, for people to read.
     ///
     /// # Errors
-    /// [`SnapshotError`]: `Malformed` or `Source` if it is no whole export, `Foreign` if it belongs elsewhere and was to
+    /// [`SnapshotError`]: `Malformed`, `Export` or `Source` if it is no whole export, `Foreign` if it belongs elsewhere and was to
     /// stay itself, `Stale` if there is one that goes as far. Then everything is as before.
     pub fn import(
         &self,
@@ -95,13 +95,13 @@ impl SnapshotStore {
         for file in manifest.files() {
             let temporary = making.shared().temporary();
             let mut content = from.take(file.bytes);
-            let (bytes, digest, _) = writer.copy(&file.name, &mut content, &temporary)?;
-            if (bytes, digest) != (file.bytes, file.digest) {
+            let (bytes, digest, checksums) = writer.copy(&file.name, &mut content, &temporary)?;
+            if (bytes, digest, &checksums) != (file.bytes, file.digest, &file.checksums) {
                 return Err(not_an_export(&format!("{} is not what the manifest says", file.name)));
             }
             making.file_made(&temporary, digest)?;
         }
-        if fill(from, &mut [0]).map_err(|error| SnapshotError::Source { name: "the export".into(), error })? > 0 {
+        if fill(from, &mut [0]).map_err(SnapshotError::Export)? > 0 {
             return Err(not_an_export("there are bytes after its end"));
         }
         making.commit(manifest)
@@ -109,7 +109,7 @@ impl SnapshotStore {
 }
 
 fn read_manifest(from: &mut dyn Read) -> Result<Manifest, SnapshotError> {
-    let failed = |error| SnapshotError::Source { name: "the export".into(), error };
+    let failed = SnapshotError::Export;
     let mut header = [0; HEADER_BYTES];
     from.read_exact(&mut header).map_err(failed)?;
     if header[..8] != MAGIC {
@@ -130,6 +130,5 @@ fn read_manifest(from: &mut dyn Read) -> Result<Manifest, SnapshotError> {
 }
 
 fn not_an_export(why: &str) -> SnapshotError {
-    let error = io::Error::new(io::ErrorKind::InvalidData, why);
-    SnapshotError::Source { name: "the export".into(), error }
+    SnapshotError::Export(io::Error::new(io::ErrorKind::InvalidData, why))
 }

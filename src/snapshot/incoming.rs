@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::digest::{Digest, Hasher};
 use super::error::SnapshotError;
@@ -61,17 +61,15 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Looks for `file` among what is here, and opens it.
     pub(super) fn new(shared: &Arc<Shared>, file: &ManifestFile, local: Local) -> Result<Self, SnapshotError> {
-        let found = match local {
-            Local::Any => open(shared, shared.data_path(file.digest), true)?,
-            Local::Part => None,
-        };
-        if let Some((path, opened, length)) = found
+        let path = shared.data_path(file.digest);
+        if local == Local::Any
+            && let Some((opened, length)) = open(shared, &path, true)?
             && length == file.bytes
         {
             return Ok(Self::of(shared, file, path, opened, Some(length), true));
         }
         let path = shared.part_path(file.digest);
-        if let Some((path, opened, length)) = open(shared, path.clone(), false)?
+        if let Some((opened, length)) = open(shared, &path, false)?
             && length <= file.bytes
         {
             return Ok(Self::of(shared, file, path, opened, Some(length), false));
@@ -246,16 +244,18 @@ impl Incoming {
     }
 }
 
-/// An existing file and its length; `None` if there is none. One whose content has a name is not opened for writing.
-#[expect(clippy::type_complexity, reason = "used twice, right above")]
-fn open(shared: &Shared, path: PathBuf, whole: bool) -> Result<Option<(PathBuf, Arc<dyn File>, u64)>, SnapshotError> {
-    let opened = if whole { shared.fs.open_read(&path) } else { shared.fs.open(&path) };
+/// A file and its length.
+type Opened = (Arc<dyn File>, u64);
+
+/// An existing file; `None` if there is none. One whose content has a name is not opened for writing.
+fn open(shared: &Shared, path: &Path, whole: bool) -> Result<Option<Opened>, SnapshotError> {
+    let opened = if whole { shared.fs.open_read(path) } else { shared.fs.open(path) };
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => {
-            let file = opened.map_err(SnapshotError::io("opening", &path))?;
-            let length = file.length().map_err(SnapshotError::io("reading", &path))?;
-            Ok(Some((path, file, length)))
+            let file = opened.map_err(SnapshotError::io("opening", path))?;
+            let length = file.length().map_err(SnapshotError::io("reading", path))?;
+            Ok(Some((file, length)))
         }
     }
 }
