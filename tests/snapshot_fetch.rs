@@ -268,6 +268,7 @@ fn it_goes_on_where_it_was_and_little_is_sent_twice() {
                 break fetch.install().unwrap();
             }
             interruptions += 1;
+            assert!(interruptions < 100, "it begins again and again");
             drop((fetch, store));
             // Killed: what was written is still there. Or out of power: what was not synced may be lost.
             fs = if seed % 2 == 0 { fs.copy() } else { fs.crash(|ways| rng.pick(ways)) };
