@@ -13,7 +13,8 @@
 //! # Modules
 //!
 //! A module names only those to its left:
-//! [`types`] [`time`] [`config`] < [`quorum`] [`message`] [`log`] < [`core`] < `wire` `wal` < `transport` < `runtime`.
+//! [`types`] [`time`] [`config`] < [`quorum`] [`message`] [`log`] < [`core`] < `wire` `wal` < `snapshot` < `transport`
+//! < `runtime`.
 //! `docs/architecture.md` is the map, `docs/rules.md` gives every rule a name that comments and tests use (`o12`,
 //! `p03`).
 //!
@@ -51,6 +52,8 @@ pub mod metrics;
 pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "node")]
+pub mod snapshot;
 #[cfg(feature = "node")]
 mod sync;
 #[cfg(feature = "node")]

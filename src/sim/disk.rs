@@ -235,6 +235,15 @@ impl NameChange {
     }
 }
 
+impl NameChange {
+    /// Whose sync makes it durable.
+    fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Create(path, _) | Self::Rename(_, path) | Self::Remove(path) => path.parent(),
+        }
+    }
+}
+
 impl Disk {
     /// The fault of this call, if it is the one that is to fail.
     fn fires(&mut self, call: u64) -> Option<Fault> {
@@ -338,6 +347,14 @@ impl Fs for SimFs {
         Ok(self.file(found))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(|disk| {
+            let inode = disk.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+            disk.change_names(NameChange::Create(to.to_path_buf(), inode));
+            Ok(())
+        })
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.call(|disk| {
             disk.change_names(NameChange::Rename(from.to_path_buf(), to.to_path_buf()));
@@ -354,11 +371,11 @@ impl Fs for SimFs {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let effect = |disk: &mut Disk| {
-            // All files are in one directory; a sync of its parent makes none of their names durable.
-            if disk.names.keys().any(|path| path.parent() == Some(dir)) {
-                disk.durable_names = disk.names.clone();
-                disk.pending_names.clear();
-            }
+            let (of_dir, others) =
+                std::mem::take(&mut disk.pending_names).into_iter().partition(|change| change.directory() == Some(dir));
+            disk.pending_names = others;
+            let of_dir: Vec<NameChange> = of_dir;
+            of_dir.iter().for_each(|change| change.apply(&mut disk.durable_names));
         };
         self.sync(effect, |_| ())
     }

@@ -14,16 +14,18 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
+use super::bulk;
 use super::dial::read_some;
 use super::socket::{self, Interest, Waker};
 use super::tcp::Context;
 use super::{Inbound, InboundStats, StoreReplaced, join_unless_self};
 use crate::message::Message;
+use crate::snapshot::{Session, SnapshotServer};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Mutex};
 use crate::types::NodeId;
 use crate::wire::DecodeError;
-use crate::wire::handshake::{self, Answer, Hello, Parsed, Refused};
+use crate::wire::handshake::{self, Answer, Hello, Parsed, Purpose, Refused};
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 128 << 10;
@@ -49,6 +51,8 @@ struct State {
     last_id: u64,
     connections: BTreeMap<u64, Connection>,
     stats: InboundStats,
+    /// Who answers those that want snapshots.
+    snapshots: Option<SnapshotServer>,
     /// The last refusal of each node that was logged.
     logged: BTreeMap<NodeId, String>,
 }
@@ -57,6 +61,7 @@ struct Connection {
     socket: Arc<TcpStream>,
     /// Known after the handshake.
     peer: Option<NodeId>,
+    purpose: Purpose,
     thread: Option<JoinHandle<()>>,
     /// Its thread is about to end and can be joined.
     over: bool,
@@ -102,7 +107,8 @@ impl Listener {
 
     pub(super) fn stats(&self) -> InboundStats {
         let state = self.state.lock();
-        let connections = state.connections.values().filter(|connection| connection.peer.is_some() && !connection.over);
+        let proven = |connection: &&Connection| connection.peer.is_some() && connection.purpose == Purpose::Messages;
+        let connections = state.connections.values().filter(proven).filter(|connection| !connection.over);
         let mut stats = InboundStats { connections: connections.count(), ..state.stats.clone() };
         stats.handshakes = state.handshakes();
         stats
@@ -164,7 +170,10 @@ impl Listener {
             let (listener, inbound, socket) = (self.clone(), inbound.clone(), socket.clone());
             move || listener.serve(id, &socket, address, &*inbound)
         })?;
-        state.connections.insert(id, Connection { socket, peer: None, thread: Some(thread), over: false });
+        state.connections.insert(
+            id,
+            Connection { socket, peer: None, purpose: Purpose::Messages, thread: Some(thread), over: false },
+        );
         Ok(())
     }
 
@@ -173,7 +182,7 @@ impl Listener {
         let _over = Over { listener: self, id };
         match self.meet(socket) {
             Err(error) => self.note_refused(address, &error),
-            Ok((peer, answer)) => {
+            Ok((peer, Purpose::Messages, answer)) => {
                 if !self.admit(id, peer) {
                     return;
                 }
@@ -183,13 +192,21 @@ impl Listener {
                     self.note_ended(peer, &error);
                 }
             }
+            Ok((peer, Purpose::Snapshots, answer)) => {
+                // Without a session, because there are too many or this node has no snapshots, it is closed unheard.
+                let Some(session) = self.admit_receiver(id, peer) else { return };
+                slog::info!(self.context.logger, "sends snapshots"; "peer" => %peer, "address" => %address);
+                if let Err(error) = bulk::serve(socket, &answer, session, &self.context.limits) {
+                    self.note_ended(peer, &error.downcast().map_or_else(Ended::Io, Ended::Malformed));
+                }
+            }
         }
         let _ = socket.shutdown(Shutdown::Both);
     }
 
     /// The acceptor's half of the handshake, up to the answer if it is a good one: the peer is admitted first, so that
     /// it counts as connected when it hears that it is.
-    fn meet(&self, mut socket: &TcpStream) -> Result<(NodeId, Answer), Ended> {
+    fn meet(&self, mut socket: &TcpStream) -> Result<(NodeId, Purpose, Answer), Ended> {
         let limits = &self.context.limits;
         let deadline = Instant::now() + limits.handshake_timeout;
         socket::tune(socket, limits.dead_after)?;
@@ -213,7 +230,10 @@ impl Listener {
             }
         };
         match self.judge(&hello) {
-            Ok(version) => Ok((hello.from, Answer::Accepted { version, store: self.context.identity.store })),
+            Ok(version) => {
+                let answer = Answer::Accepted { version, store: self.context.identity.store };
+                Ok((hello.from, Purpose::of(&bytes), answer))
+            }
             Err(reason) => {
                 // Best effort: it is refused whether it hears so or not.
                 let _ = socket.write_all(&Answer::Refused(reason.clone()).encode());
@@ -259,7 +279,7 @@ impl Listener {
         for (other, connection) in &mut state.connections {
             if *other == id {
                 connection.peer = Some(peer);
-            } else if connection.peer == Some(peer) && !connection.over {
+            } else if connection.is_of(peer) && !connection.over {
                 let _ = connection.socket.shutdown(Shutdown::Both);
                 superseded += 1;
             }
@@ -268,6 +288,24 @@ impl Listener {
         state.stats.accepted += 1;
         state.logged.remove(&peer);
         true
+    }
+
+    /// Enters the receiver of a snapshot into the table. It may have several connections, beside the one for messages.
+    fn admit_receiver(&self, id: u64, peer: NodeId) -> Option<Session> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
+        let connection = state.connections.get_mut(&id)?;
+        (connection.peer, connection.purpose) = (Some(peer), Purpose::Snapshots);
+        let session = state.snapshots.as_ref().and_then(SnapshotServer::session);
+        state.stats.turned_away += u64::from(session.is_none());
+        session
+    }
+
+    /// Answers those that want snapshots from now on.
+    pub(super) fn serve_snapshots(&self, server: SnapshotServer) {
+        self.state.lock().snapshots = Some(server);
     }
 
     /// Reads until the connection ends.
@@ -358,6 +396,13 @@ impl Listener {
         } else {
             slog::info!(self.context.logger, "connection lost"; "peer" => %peer, "reason" => %error);
         }
+    }
+}
+
+impl Connection {
+    /// Whether messages of `peer` come on it.
+    fn is_of(&self, peer: NodeId) -> bool {
+        self.peer == Some(peer) && self.purpose == Purpose::Messages
     }
 }
 

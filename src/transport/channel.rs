@@ -5,11 +5,15 @@
 //! each other while both are stuck cannot deadlock. Links can be cut one way, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Instant as Clock;
 
 use super::{Inbound, PeerStats, Transport, TransportStats};
 use crate::message::Message;
+use crate::snapshot::{Next, Request, Response, Session, SnapshotConnection, SnapshotNetwork, SnapshotServer};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Condvar, Mutex};
+use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 
 /// Connects the nodes of one process. Cloning it shares it.
@@ -37,6 +41,8 @@ struct Switch {
 #[derive(Default)]
 struct Ports {
     mailboxes: BTreeMap<NodeId, Arc<Mailbox>>,
+    /// Of those that serve snapshots.
+    servers: BTreeMap<NodeId, SnapshotServer>,
     /// Directed: from, to.
     cut: BTreeSet<(NodeId, NodeId)>,
 }
@@ -117,6 +123,66 @@ impl ChannelNetwork {
     }
 }
 
+impl ChannelTransport {
+    /// Answers nodes that want snapshots from now on. The answers are read from the disk on the thread that asks.
+    pub fn serve_snapshots(&self, server: SnapshotServer) {
+        self.switch.ports.lock().servers.insert(self.node, server);
+    }
+}
+
+impl SnapshotNetwork for ChannelTransport {
+    fn connect(&self, node: NodeId) -> io::Result<Box<dyn SnapshotConnection>> {
+        let server = self.switch.ports.lock().servers.get(&node).cloned().ok_or(io::ErrorKind::NotFound)?;
+        let session = server.session().ok_or(io::ErrorKind::ConnectionRefused)?;
+        let (switch, start) = (self.switch.clone(), Clock::now());
+        let connection = ChannelConnection { switch, receiver: self.node, sender: node, session, start };
+        connection.is_up()?;
+        Ok(Box::new(connection))
+    }
+}
+
+/// A receiver's connection: it has the sender's end in its hands.
+struct ChannelConnection {
+    switch: Arc<Switch>,
+    receiver: NodeId,
+    sender: NodeId,
+    session: Session,
+    start: Clock,
+}
+
+impl ChannelConnection {
+    /// It is up while both nodes are plugged in and neither direction is cut.
+    fn is_up(&self) -> io::Result<()> {
+        let both = [(self.receiver, self.sender), (self.sender, self.receiver)];
+        let up = both.iter().all(|(from, to)| matches!(self.switch.port(*from, *to), Port::Open(_)));
+        if up { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+    }
+}
+
+impl SnapshotConnection for ChannelConnection {
+    fn send(&mut self, request: &Request) -> io::Result<()> {
+        self.is_up()?;
+        self.session.receive(request.clone()).map_err(io::Error::other)
+    }
+
+    fn receive(&mut self, _frame_bytes_max: usize, wait: Duration) -> io::Result<Option<Response>> {
+        let deadline = self.start.elapsed() + wait;
+        loop {
+            self.is_up()?;
+            let now = self.start.elapsed();
+            let until = match self.session.next(Instant::ZERO + now) {
+                Next::Send(outgoing) => return Ok(Some(outgoing.into_response())),
+                Next::Wait(until) => until.since(Instant::ZERO).min(deadline),
+                Next::Idle => deadline,
+            };
+            if now >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(until.saturating_sub(now));
+        }
+    }
+}
+
 impl Transport for ChannelTransport {
     fn send(&self, batch: &mut Vec<Message>) {
         batch.sort_by_key(|message| message.to);
@@ -167,6 +233,7 @@ impl Transport for ChannelTransport {
             // A node that joined again under this id keeps its place.
             if ports.mailboxes.get(&self.node).is_some_and(|mailbox| Arc::ptr_eq(mailbox, &self.mailbox)) {
                 ports.mailboxes.remove(&self.node);
+                ports.servers.remove(&self.node);
             }
         }
         let delivery = self.delivery.lock().take();

@@ -11,7 +11,7 @@ use super::socket::{self, Interest, Waker};
 use super::tcp::Context;
 use crate::types::{NodeId, StoreId};
 use crate::wire::DecodeError;
-use crate::wire::handshake::{self, Answer, Hello, Parsed, Refused};
+use crate::wire::handshake::{self, Answer, Hello, Parsed, Purpose, Refused};
 
 /// Why a peer cannot be reached. The transport keeps trying.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,7 @@ pub(super) fn dial(
     context: &Context,
     peer: NodeId,
     address: &str,
+    purpose: Purpose,
     waker: &Waker,
     stopped: &dyn Fn() -> bool,
 ) -> Result<TcpStream, DialError> {
@@ -66,7 +67,7 @@ pub(super) fn dial(
     let none = resolve_error("the name has no address".into());
     first_welcome(addresses, none, |address| {
         let mut socket = connect(context, address, waker, stopped)?;
-        let store = introduce(context, peer, &mut socket, waker, stopped)?;
+        let store = introduce(context, peer, purpose, &mut socket, waker, stopped)?;
         context.stores.check(peer, store)?;
         Ok(socket)
     })
@@ -110,6 +111,7 @@ fn connect(
 fn introduce(
     context: &Context,
     peer: NodeId,
+    purpose: Purpose,
     socket: &mut TcpStream,
     waker: &Waker,
     stopped: &dyn Fn() -> bool,
@@ -123,7 +125,7 @@ fn introduce(
         store: context.identity.store,
     };
     // A fresh socket's buffer holds a few hundred bytes many times over.
-    socket.write_all(&hello.encode()).map_err(DialError::Handshake)?;
+    socket.write_all(&hello.encode_for(purpose)).map_err(DialError::Handshake)?;
     let mut bytes = Vec::new();
     let answer = loop {
         match handshake::parse_answer(&bytes)? {

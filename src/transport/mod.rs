@@ -8,12 +8,18 @@
 //! - [`tcp`]: the real one. One connection per pair of nodes and direction: who sends dials, who listens only reads.
 //! - [`channel`]: nodes of one process, for tests.
 //!
+//! Snapshots have connections of their own, which their receiver dials ([`SnapshotNetwork`]): bulk that waits for a limit
+//! or for room keeps no message waiting.
+//!
+//! [`SnapshotNetwork`]: crate::snapshot::SnapshotNetwork
+//!
 //! Not done here: encryption and authentication. **Until TLS, the peer port trusts its network**: whoever can connect
 //! to it can speak as any node. Keep it on a private network.
 
 mod accept;
 mod backoff;
 mod batch;
+mod bulk;
 pub mod channel;
 mod config;
 mod dial;

@@ -26,6 +26,7 @@ use crate::message::Message;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::types::NodeId;
 use crate::wire::codec::{self, Frame};
+use crate::wire::handshake::Purpose;
 
 /// System calls that a sender makes before it leaves the rest to the writer thread: it has work of its own.
 const DIRECT_CALLS: usize = 4;
@@ -107,6 +108,10 @@ impl Peer {
         PeerStats { address: link.address.clone(), connected: link.usable(), ..link.stats.clone() }
     }
 
+    pub(super) fn address(&self) -> String {
+        self.link.lock().address.clone()
+    }
+
     /// Dials somewhere else from now on.
     pub(super) fn set_address(&self, address: String) {
         let mut link = self.link.lock();
@@ -146,7 +151,7 @@ impl Peer {
                 (link.address.clone(), link.epoch)
             };
             let stopped = || self.outdated(epoch);
-            match dial::dial(&self.context, self.node, &address, &self.waker, &stopped) {
+            match dial::dial(&self.context, self.node, &address, Purpose::Messages, &self.waker, &stopped) {
                 Ok(socket) => {
                     let since = Instant::now();
                     let socket = Arc::new(socket);

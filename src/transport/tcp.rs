@@ -5,11 +5,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use super::accept::Listener;
+use super::bulk;
 use super::config::{LocalIdentity, TcpConfig, TcpLimits};
 use super::peer::Peer;
 use super::{Inbound, PeerStores, Transport, TransportStats, join_unless_self};
 use crate::config::ConfigError;
 use crate::message::Message;
+use crate::snapshot::{SnapshotConnection, SnapshotNetwork, SnapshotServer};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Mutex};
 use crate::types::NodeId;
@@ -44,6 +46,7 @@ pub struct Tcp {
     routes: Arc<Routes>,
     listener: Arc<Listener>,
     acceptor: Mutex<Option<JoinHandle<()>>>,
+    receivers: Arc<bulk::Receivers>,
 }
 
 /// What all threads of a transport share.
@@ -95,7 +98,8 @@ impl Tcp {
                 move || listener.run(&bound, &inbound)
             })
             .map_err(TransportError::Resources)?;
-        let tcp = Self { context, local_addr, routes, listener, acceptor: Mutex::new(Some(acceptor)) };
+        let (acceptor, receivers) = (Mutex::new(Some(acceptor)), Arc::default());
+        let tcp = Self { context, local_addr, routes, listener, acceptor, receivers };
         for (node, address) in peers {
             // On an error `tcp` is dropped, which stops what was started.
             tcp.set_peer(node, address)?;
@@ -119,6 +123,12 @@ impl Tcp {
             return Ok(());
         }
         self.routes.set(node, address.into(), &self.context)
+    }
+
+    /// Answers peers that want snapshots from now on, on the threads of their connections. Before, and if the server has
+    /// too many sessions, they are closed unheard.
+    pub fn serve_snapshots(&self, server: SnapshotServer) {
+        self.listener.serve_snapshots(server);
     }
 
     /// Forgets a peer: what is queued for it is dropped, its thread joined. Its incoming connection stays until the
@@ -156,6 +166,7 @@ impl Transport for Tcp {
     fn shutdown(&self) {
         // Tell all of them first, so that they end side by side.
         self.listener.close();
+        self.receivers.close();
         let writers = self.routes.close();
         let acceptor = self.acceptor.lock().take();
         join_unless_self(acceptor);
@@ -163,6 +174,14 @@ impl Transport for Tcp {
         for writer in writers {
             join_unless_self(Some(writer));
         }
+    }
+}
+
+impl SnapshotNetwork for Tcp {
+    fn connect(&self, node: NodeId) -> io::Result<Box<dyn SnapshotConnection>> {
+        let peer = self.routes.snapshot().get(&node).cloned().ok_or(io::ErrorKind::NotFound)?;
+        let connection = bulk::connect(&self.context, node, &peer.address(), &self.receivers)?;
+        Ok(Box::new(connection))
     }
 }
 

@@ -1,6 +1,7 @@
-//! Every file access of the log goes through [`Fs`], so that a simulated disk can stand in for the real one.
+//! Every file access of the log and of snapshots goes through [`Fs`], so that a simulated disk can stand in for the real
+//! one.
 //!
-//! The trait is as small as the log needs: whole reads and writes at an offset, a sync whose result is checked, and
+//! The trait is as small as they need: whole reads and writes at an offset, a sync whose result is checked, and
 //! the operations on a directory that must each be followed by [`Fs::sync_dir`] to be durable.
 
 use std::fs::OpenOptions;
@@ -37,6 +38,22 @@ pub trait Fs: Send + Sync + 'static {
     /// # Errors
     /// What the system says; `NotFound` if there is none.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Opens an existing file for reading; it may be one that this process must not write.
+    ///
+    /// # Errors
+    /// What the system says; `NotFound` if there is none.
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path)
+    }
+
+    /// Gives a file a second name, which may be in another directory of the same device.
+    ///
+    /// # Errors
+    /// What the system says; `Unsupported` (the default) where files have one name each.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Gives a file another name in the same directory, atomically, replacing a file of that name.
     ///
@@ -94,6 +111,26 @@ pub trait File: Send + Sync {
     fn length(&self) -> io::Result<u64>;
 }
 
+/// How many directories of the path, from its end, are to be made.
+pub(crate) fn missing_levels(fs: &dyn Fs, dir: &Path) -> io::Result<usize> {
+    let mut missing = 0;
+    for level in dir.ancestors().take_while(|level| !level.as_os_str().is_empty()) {
+        match fs.list(level) {
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(missing)
+}
+
+/// What must be synced for `dir` to be found again after a power cut if its last `missing` levels were made just now: the
+/// directory above each of them, or above `dir` at least.
+pub(crate) fn parents_of_new(dir: &Path, missing: usize) -> impl Iterator<Item = &Path> {
+    let parents = dir.ancestors().take(missing.max(1)).map_while(Path::parent);
+    parents.map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
 /// The system's file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealFs;
@@ -118,6 +155,14 @@ impl Fs for RealFs {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(RealFile(std::fs::File::open(path)?)))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::types::{ClusterId, NodeId, StoreId};
 use crate::wal::codec::Fields;
 use crate::wal::error::{Damage, WalError};
-use crate::wal::fs::Fs;
+use crate::wal::fs::{self, Fs};
 use crate::wal::segment::{self, BLOCK, SegmentHeader};
 
 /// The identity file's name.
@@ -40,7 +40,7 @@ pub struct Identity {
 /// [`WalError::AlreadyFounded`] if there is an identity, or a log whose identity is gone; [`WalError::Locked`] if
 /// somebody else is at work there; [`WalError::Io`].
 pub fn found(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<(), WalError> {
-    let missing = missing_levels(fs, dir).map_err(WalError::io("looking for", dir))?;
+    let missing = fs::missing_levels(fs, dir).map_err(WalError::io("looking for", dir))?;
     fs.create_dir(dir).map_err(WalError::io("making", dir))?;
     let _lock = lock(fs, dir)?;
     refuse_founded(fs, dir)?;
@@ -52,28 +52,10 @@ pub fn found(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<(), WalErro
     fs.rename(&temporary, &path).map_err(WalError::io("renaming", &temporary))?;
     fs.sync_dir(dir).map_err(WalError::io("syncing", dir))?;
     // The directory itself must be found again after a power cut, and so must those above it that were made with it.
-    for level in dir.ancestors().take(missing.max(1)) {
-        let parent = match level.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => break,
-        };
+    for parent in fs::parents_of_new(dir, missing) {
         fs.sync_dir(parent).map_err(WalError::io("syncing", parent))?;
     }
     Ok(())
-}
-
-/// How many directories of the path, from its end, are to be made.
-fn missing_levels(fs: &dyn Fs, dir: &Path) -> io::Result<usize> {
-    let mut missing = 0;
-    for level in dir.ancestors().take_while(|level| !level.as_os_str().is_empty()) {
-        match fs.list(level) {
-            Ok(_) => break,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => missing += 1,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(missing)
 }
 
 /// Reads who a directory belongs to.

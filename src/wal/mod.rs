@@ -44,6 +44,7 @@ mod window;
 pub use config::WalConfig;
 pub use error::{Damage, Inconsistency, Proof, WalError};
 pub use fs::{File, Fs, Lock, RealFs};
+pub(crate) use fs::{missing_levels, parents_of_new};
 pub use identity::{Identity, found, identity};
 pub use reader::WalReader;
 pub use recovery::{Recovered, RecoveredGroup, TornTail};

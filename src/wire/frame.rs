@@ -27,6 +27,10 @@ pub enum FrameKind {
     Answer = 2,
     /// A batch of messages.
     Messages = 3,
+    /// What the receiver of a snapshot asks.
+    SnapshotRequest = 4,
+    /// What its sender answers.
+    SnapshotResponse = 5,
 }
 
 /// What the front of a stream of bytes is.
@@ -100,13 +104,20 @@ pub(crate) fn open(out: &mut Vec<u8>) -> usize {
 ///
 /// The caller keeps bodies within a configured limit, which is far below 4 GiB.
 pub(crate) fn seal(out: &mut [u8], start: usize, kind: FrameKind) {
+    seal_with(out, start, kind, &[]);
+}
+
+/// The same for a body that goes on in `tail`, which is sent behind `out`.
+pub(crate) fn seal_with(out: &mut [u8], start: usize, kind: FrameKind, tail: &[u8]) {
     let (header, body) = out[start..].split_at_mut(HEADER_BYTES);
-    debug_assert!(u32::try_from(body.len()).is_ok(), "a frame body is below 4 GiB");
+    let body_bytes = body.len() + tail.len();
+    debug_assert!(u32::try_from(body_bytes).is_ok(), "a frame body is below 4 GiB");
     header[0] = FORMAT_VERSION;
     header[1] = kind as u8;
     header[2..4].fill(0);
-    header[4..8].copy_from_slice(&(body.len() as u32).to_le_bytes());
-    header[8..12].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    header[4..8].copy_from_slice(&(body_bytes as u32).to_le_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(body), tail);
+    header[8..12].copy_from_slice(&checksum.to_le_bytes());
     let own = crc32c::crc32c(&header[..12]);
     header[12..16].copy_from_slice(&own.to_le_bytes());
 }

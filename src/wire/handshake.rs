@@ -6,6 +6,9 @@
 //! ```
 //!
 //! Then messages flow from the dialer to the acceptor and never back. Nothing but the protocol version is negotiated.
+//! A dialer that begins with the other magic wants snapshots: what follows then is said in `snapshot`. A node that does
+//! not know that magic takes the connection for that of another protocol and closes it.
+//!
 //! Both bodies are protobuf with the rules of the control parts; a node that knows more fields than its peer may send
 //! them.
 
@@ -17,12 +20,40 @@ use crate::types::{ClusterId, NodeId, StoreId};
 
 /// The first bytes of each direction.
 pub const MAGIC: [u8; 8] = *b"tenure\r\n";
+/// The first bytes of a dialer that wants snapshots.
+pub const SNAPSHOT_MAGIC: [u8; 8] = *b"tenureS\n";
 /// The oldest protocol version that this code speaks.
 pub const VERSION_MIN: u32 = 1;
 /// The newest protocol version that this code speaks.
 pub const VERSION_MAX: u32 = 1;
 /// The longest body of a handshake frame, in bytes: what a stranger may make us buffer.
 pub const BODY_BYTES_MAX: usize = 512;
+
+/// What a connection is for, as its first bytes say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Messages from the dialer to the acceptor.
+    Messages,
+    /// Questions about snapshots, and their answers.
+    Snapshots,
+}
+
+impl Purpose {
+    /// What a dialer says first.
+    #[must_use]
+    pub fn magic(self) -> [u8; 8] {
+        match self {
+            Self::Messages => MAGIC,
+            Self::Snapshots => SNAPSHOT_MAGIC,
+        }
+    }
+
+    /// What the bytes at the beginning of a Hello that was parsed say.
+    #[must_use]
+    pub fn of(hello: &[u8]) -> Self {
+        if hello.starts_with(&SNAPSHOT_MAGIC) { Self::Snapshots } else { Self::Messages }
+    }
+}
 
 /// The dialer introduces itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,12 +135,12 @@ pub fn common_version(theirs: (u32, u32)) -> Option<u32> {
     (newest >= theirs.0.max(VERSION_MIN)).then_some(newest)
 }
 
-/// Parses what a dialer sends first. Never blocks; allocates less than [`BODY_BYTES_MAX`]. Also for fuzzing.
+/// Parses what a dialer sends first, with either magic: [`Purpose::of`] says which. Never blocks; allocates less than [`BODY_BYTES_MAX`]. Also for fuzzing.
 ///
 /// # Errors
 /// [`DecodeError`] as soon as it is clear that this is no Hello.
 pub fn parse_hello(bytes: &[u8]) -> Result<Parsed<Hello>, DecodeError> {
-    parse(bytes, FrameKind::Hello, read_hello)
+    parse(bytes, &[MAGIC, SNAPSHOT_MAGIC], FrameKind::Hello, read_hello)
 }
 
 /// Parses what an acceptor sends back. Never blocks; allocates less than [`BODY_BYTES_MAX`]. Also for fuzzing.
@@ -117,13 +148,19 @@ pub fn parse_hello(bytes: &[u8]) -> Result<Parsed<Hello>, DecodeError> {
 /// # Errors
 /// [`DecodeError`] as soon as it is clear that this is no Answer.
 pub fn parse_answer(bytes: &[u8]) -> Result<Parsed<Answer>, DecodeError> {
-    parse(bytes, FrameKind::Answer, read_answer)
+    parse(bytes, &[MAGIC], FrameKind::Answer, read_answer)
 }
 
 impl Hello {
-    /// Magic and frame.
+    /// Magic and frame of a connection for messages.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_for(Purpose::Messages)
+    }
+
+    /// Magic and frame.
+    #[must_use]
+    pub fn encode_for(&self, purpose: Purpose) -> Vec<u8> {
         let body = HelloBody {
             version_min: self.versions.0,
             version_max: self.versions.1,
@@ -132,7 +169,7 @@ impl Hello {
             to: self.to.0,
             store: store_bytes(self.store),
         };
-        enclose(FrameKind::Hello, &body)
+        enclose(purpose.magic(), FrameKind::Hello, &body)
     }
 }
 
@@ -168,7 +205,7 @@ impl Answer {
                 Refused::Other(number) => body.verdict = *number,
             },
         }
-        enclose(FrameKind::Answer, &body)
+        enclose(MAGIC, FrameKind::Answer, &body)
     }
 }
 
@@ -216,8 +253,8 @@ mod verdict {
     pub(super) const STORE_REPLACED: u32 = 6;
 }
 
-fn enclose(kind: FrameKind, body: &impl prost::Message) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
+fn enclose(magic: [u8; 8], kind: FrameKind, body: &impl prost::Message) -> Vec<u8> {
+    let mut out = magic.to_vec();
     let start = frame::open(&mut out);
     body.encode_raw(&mut out);
     frame::seal(&mut out, start, kind);
@@ -226,11 +263,12 @@ fn enclose(kind: FrameKind, body: &impl prost::Message) -> Vec<u8> {
 
 fn parse<T>(
     bytes: &[u8],
+    magics: &[[u8; 8]],
     wanted: FrameKind,
     read: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
 ) -> Result<Parsed<T>, DecodeError> {
     let magic = bytes.len().min(MAGIC.len());
-    if bytes[..magic] != MAGIC[..magic] {
+    if !magics.iter().any(|known| bytes[..magic] == known[..magic]) {
         return Err(DecodeError::Magic);
     }
     if bytes.len() < MAGIC.len() + HEADER_BYTES {
