@@ -68,6 +68,24 @@ impl Configurations {
         self.later.retain(|(at, _)| *at < index);
     }
 
+    /// The log begins after the one at `index`, which is committed: those before it are gone.
+    pub(super) fn forget_before(&mut self, index: Index) {
+        if let Some(place) = self.later.iter().position(|(at, _)| *at == index) {
+            self.oldest = self.later.drain(..=place).next_back().unwrap_or_else(|| self.oldest.clone());
+        }
+    }
+
+    /// The log begins behind a snapshot that has this one; those after it stay.
+    pub(super) fn begin_with(&mut self, oldest: (Index, Configuration)) {
+        self.later.retain(|(at, _)| *at > oldest.0);
+        self.oldest = oldest;
+    }
+
+    /// A snapshot with this one replaced the log.
+    pub(super) fn become_only(&mut self, only: (Index, Configuration)) {
+        (self.oldest, self.later) = (only, Vec::new());
+    }
+
     /// The indexes in order, for checks.
     pub(super) fn indexes(&self) -> impl Iterator<Item = Index> {
         std::iter::once(self.oldest.0).chain(self.later.iter().map(|(at, _)| *at))

@@ -1,0 +1,203 @@
+//! Snapshots and compaction, as the core sees them (rows `r03`, `o19`; dissertation §5).
+
+use super::*;
+use tenure::core::Install;
+use tenure::quorum::Configuration;
+
+/// Keeps nothing behind a snapshot.
+fn compacting() -> Lone {
+    Lone::start(config(|config| config.limits.retained_entries = 0), Disk::founded(voters(3)))
+}
+
+/// Node 1 leads three voters; n2 has everything, up to 12@2, and n3 has nothing behind the founding entry. A snapshot
+/// covers everything up to 9@2.
+fn leader_with_a_snapshot() -> Lone {
+    let mut lone = compacting();
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    for command in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+        let (_, sent) = lone.propose(&[command]);
+        lone.accept(2, &sent);
+    }
+    lone.step(Input::SnapshotTaken(EntryId::new(9, 2)));
+    lone
+}
+
+fn base(lone: &Lone) -> EntryId {
+    lone.core.log().base()
+}
+
+/// The snapshots offered to `peer`, by their last entries.
+fn offers(peer: u64, sent: &[Message]) -> Vec<EntryId> {
+    let appends = appends_to(peer, sent).into_iter().filter(|(_, append)| append.snapshot);
+    appends.map(|(_, append)| append.slice.prev()).collect()
+}
+
+/// n3 says that its log ends at the founding entry.
+fn n3_has_nothing(lone: &mut Lone, sent: &[Message]) -> Vec<Message> {
+    let (term, append) = appends_to(3, sent).pop().unwrap();
+    let mismatch = AppendOutcome::Mismatch { prev: append.slice.prev().index, last: FOUNDED, conflict: None };
+    lone.answer_append(3, term, &append, mismatch)
+}
+
+/// An empty append of n2 behind a snapshot that ends at `last`.
+fn offer_from_2(lone: &mut Lone, last: EntryId, commit: u64) -> Vec<Message> {
+    let slice = LogSlice::new(last, vec![]).unwrap();
+    let (stamp, round, commit) = (lone.now, RoundId(5), Index(commit));
+    let append = AppendEntries { stamp, round, commit, rank: None, fresh: None, snapshot: true, slice };
+    lone.receive(2, last.term.0, Body::AppendEntries(append))
+}
+
+fn installed(lone: &mut Lone, last: EntryId, configuration: &Configuration) -> Vec<Message> {
+    lone.step(Input::SnapshotInstalled { last, configuration: (Index(1), configuration.clone()) })
+}
+
+fn outcomes(sent: &[Message]) -> Vec<AppendOutcome> {
+    let outcome = |message: &Message| match &message.body {
+        Body::AppendResponse(answer) => Some(answer.outcome),
+        _ => None,
+    };
+    sent.iter().filter_map(outcome).collect()
+}
+
+#[test]
+fn r03_a_snapshot_lets_the_log_before_it_go() {
+    let lone = leader_with_a_snapshot();
+    assert_eq!((base(&lone), lone.disk.base()), (EntryId::new(9, 2), EntryId::new(9, 2)));
+    assert_eq!((lone.last(), lone.commit()), (EntryId::new(12, 2), 12), "what is behind it stays");
+    let lone = lone.restart();
+    assert_eq!((base(&lone), lone.last()), (EntryId::new(9, 2), EntryId::new(12, 2)));
+    assert_eq!(lone.core.configuration(), &voters(3), "the configuration of then is kept");
+}
+
+/// Peers that are a little behind get entries, not a snapshot.
+#[test]
+fn r03_some_entries_are_kept_behind_a_snapshot() {
+    let mut lone = Lone::start(config(|config| config.limits.retained_entries = 4), Disk::founded(voters(3)));
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    for _ in 0..10 {
+        let (_, sent) = lone.propose(&["x"]);
+        lone.accept(2, &sent);
+    }
+    lone.step(Input::SnapshotTaken(EntryId::new(9, 2)));
+    assert_eq!(base(&lone), EntryId::new(5, 2));
+    lone.step(Input::SnapshotTaken(EntryId::new(3, 2)));
+    assert_eq!(base(&lone), EntryId::new(5, 2), "an older one changes nothing");
+    lone.step(Input::SnapshotTaken(EntryId::new(90, 2)));
+    assert_eq!(base(&lone), EntryId::new(5, 2), "nor does one of what is not applied");
+}
+
+#[test]
+fn r03_a_peer_whose_next_entry_is_gone_is_offered_the_snapshot() {
+    let mut lone = leader_with_a_snapshot();
+    let sent = lone.pass(100);
+    assert_eq!(offers(3, &sent), [EntryId::new(9, 2)]);
+    assert!(offers(2, &sent).is_empty(), "the others are not held up");
+    let (_, more) = lone.propose(&["k"]);
+    assert_eq!(appends_to(2, &more).len(), 1);
+    assert!(appends_to(3, &more).is_empty(), "there is nothing that it could take");
+}
+
+/// `b50`: nobody waits for a report: the offer is made again with each heartbeat, and not more often.
+#[test]
+fn r03_b50_an_offer_is_repeated_at_the_pace_of_heartbeats() {
+    let mut lone = leader_with_a_snapshot();
+    let offered = lone.pass(100);
+    let again = n3_has_nothing(&mut lone, &offered);
+    assert!(appends_to(3, &again).is_empty(), "an answer to an offer is no reason for another");
+    let beats = lone.pass_with(&[2], 300);
+    assert_eq!(offers(3, &beats).len(), 3, "one each 100 ms");
+}
+
+/// `b51`, `b55`: whatever it has in the end, from there on it gets entries.
+#[test]
+fn r03_b51_who_has_the_snapshot_gets_what_is_behind_it() {
+    let mut lone = leader_with_a_snapshot();
+    let offered = lone.pass(100);
+    n3_has_nothing(&mut lone, &offered);
+    let offered = lone.pass(100);
+    let sent = lone.accept(3, &offered);
+    let [(_, append)] = &appends_to(3, &sent)[..] else { panic!("{sent:?}") };
+    assert_eq!((append.slice.prev(), append.slice.len(), append.snapshot), (EntryId::new(9, 2), 3, false));
+    lone.accept(3, &sent);
+    assert_eq!(lone.core.status().peers, [(NodeId(2), Index(12)), (NodeId(3), Index(12))]);
+}
+
+/// `o19`: an offer is a heartbeat like any other; who lacks the snapshot asks for it, once per offer.
+#[test]
+fn o19_r03_who_is_offered_a_snapshot_that_it_lacks_wants_it() {
+    let mut lone = Lone::of(3);
+    let last = EntryId::new(9, 2);
+    let sent = offer_from_2(&mut lone, last, 12);
+    assert_eq!((lone.leader(), lone.term()), (Some(2), 2));
+    assert!(matches!(outcomes(&sent)[..], [AppendOutcome::Mismatch { .. }]));
+    assert_eq!(std::mem::take(&mut lone.installs), [Install { from: NodeId(2), last }]);
+    let sent = installed(&mut lone, last, &voters(3));
+    assert!(outcomes(&sent).is_empty());
+    assert_eq!((base(&lone), lone.commit(), lone.core.status().applied), (last, 9, Index(9)));
+    assert_eq!(lone.disk.base(), last);
+    let sent = offer_from_2(&mut lone, last, 12);
+    assert_eq!(outcomes(&sent), [AppendOutcome::Accepted { matched: Index(9) }]);
+    assert!(lone.installs.is_empty());
+    lone.append_from(2, 2, last, vec![command(10, 2)], 12);
+    assert_eq!((lone.last(), lone.commit()), (EntryId::new(10, 2), 10));
+    let lone = lone.restart();
+    assert_eq!((base(&lone), lone.last()), (last, EntryId::new(10, 2)));
+}
+
+/// Who has the entry at which the snapshot ends needs none.
+#[test]
+fn r03_who_is_only_slightly_behind_wants_no_snapshot() {
+    let mut lone = Lone::with_log(3, &[2, 2, 2]);
+    offer_from_2(&mut lone, EntryId::new(4, 2), 4);
+    lone.append_from(2, 3, EntryId::new(4, 2), vec![], 4);
+    assert!(lone.installs.is_empty());
+}
+
+/// `b53`, `c10`: what conflicts with the snapshot goes, and does not come back after a restart.
+#[test]
+fn r03_b53_c10_a_snapshot_replaces_a_log_that_diverged() {
+    let mut lone = Lone::with_log(5, &[3, 3, 3, 3, 3, 3, 3, 3, 3]);
+    let last = EntryId::new(4, 5);
+    installed(&mut lone, last, &voters(3));
+    assert_eq!((base(&lone), lone.last(), lone.commit()), (last, last, 4));
+    assert_eq!(lone.restart().last(), last);
+}
+
+#[test]
+fn r03_a_snapshot_keeps_what_the_log_holds_behind_it() {
+    let mut lone = Lone::with_log(3, &[2, 2, 2, 3, 3]);
+    installed(&mut lone, EntryId::new(4, 2), &voters(3));
+    assert_eq!((base(&lone), lone.last()), (EntryId::new(4, 2), EntryId::new(6, 3)));
+}
+
+/// `c13`: the configuration is that of the snapshot, whatever the log said.
+#[test]
+fn r03_c13_a_snapshot_brings_its_configuration() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 2, FOUNDED, vec![], 1);
+    lone.step(Input::SnapshotInstalled { last: EntryId::new(9, 2), configuration: (Index(5), voters(5)) });
+    assert_eq!((lone.core.configuration(), lone.core.status().configuration_index), (&voters(5), Index(5)));
+    assert_eq!(lone.restart().core.configuration(), &voters(5));
+}
+
+/// `c11`: what was compacted was committed, so a leader has the same there.
+#[test]
+fn r03_c11_an_append_from_below_the_beginning_of_the_log_is_taken() {
+    let mut lone = Lone::of(3);
+    installed(&mut lone, EntryId::new(5, 2), &voters(3));
+    let entries = (3..=7).map(|index| command(index, 2)).collect();
+    let sent = lone.append_from(2, 2, EntryId::new(2, 2), entries, 7);
+    assert!(matches!(outcomes(&sent).last(), Some(AppendOutcome::Accepted { matched: Index(7) })));
+    assert_eq!((base(&lone), lone.last(), lone.commit()), (EntryId::new(5, 2), EntryId::new(7, 2), 7));
+}
+
+/// A snapshot that comes late, when its node is further by itself, changes nothing.
+#[test]
+fn r03_an_old_snapshot_changes_nothing() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 2, FOUNDED, (2..=7).map(|index| command(index, 2)).collect(), 7);
+    installed(&mut lone, EntryId::new(5, 2), &voters(3));
+    assert_eq!((base(&lone), lone.last(), lone.commit()), (EntryId::ZERO, EntryId::new(7, 2), 7));
+}
