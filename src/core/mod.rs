@@ -74,7 +74,7 @@ pub struct Restored {
     /// Every configuration in the log, oldest first, each with its index. None only in an empty log: the node waits for a
     /// leader to make it a member.
     pub configurations: Vec<(Index, Configuration)>,
-    /// The last index the state machine has applied.
+    /// The last index the state machine has applied; not before the log begins.
     pub applied: Index,
     /// The last entry of the newest snapshot that is here and can be fetched.
     pub snapshot: Option<EntryId>,
@@ -114,6 +114,9 @@ impl Restored {
         if self.applied > last.index {
             return Err(StartError::AppliedBeyondLog { applied: self.applied, last });
         }
+        if self.applied < self.log.base().index {
+            return Err(StartError::AppliedBehindLog { applied: self.applied, base: self.log.base() });
+        }
         Ok(())
     }
 }
@@ -132,6 +135,16 @@ pub enum StartError {
         applied: Index,
         /// The last entry of the log.
         last: EntryId,
+    },
+    /// The log does not reach back to where the state machine is.
+    #[error(
+        "the state machine has applied {applied}, but the log begins behind {base}: restore it from a snapshot first"
+    )]
+    AppliedBehindLog {
+        /// What the state machine says.
+        applied: Index,
+        /// The last entry that is no longer in the log.
+        base: EntryId,
     },
     /// The log holds entries, but no configuration.
     #[error("the log holds entries, but no configuration: its beginning was lost")]

@@ -201,3 +201,13 @@ fn r03_an_old_snapshot_changes_nothing() {
     installed(&mut lone, EntryId::new(5, 2), &voters(3));
     assert_eq!((base(&lone), lone.last(), lone.commit()), (EntryId::ZERO, EntryId::new(7, 2), 7));
 }
+
+/// A state machine that ends before the log begins has lost something: it is told to be restored first.
+#[test]
+fn r03_a_state_machine_behind_the_log_is_not_started() {
+    let lone = leader_with_a_snapshot();
+    let mut out = Output::new();
+    let restored = lone.disk.restore(Index(8));
+    let refused = tenure::core::Core::new(lone.core.config().clone(), restored, lone.now, &mut out).unwrap_err();
+    assert_eq!(refused, StartError::AppliedBehindLog { applied: Index(8), base: EntryId::new(9, 2) });
+}

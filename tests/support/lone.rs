@@ -75,7 +75,7 @@ impl Lone {
 
     fn start_at(now: Instant, config: CoreConfig, disk: Disk, prompt_disk: bool) -> Self {
         let mut out = Output::new();
-        let core = Core::new(config, disk.restore(Index::ZERO), now, &mut out).unwrap();
+        let core = Core::new(config, disk.restore(disk.base().index), now, &mut out).unwrap();
         let mut lone = Self {
             core,
             now,
