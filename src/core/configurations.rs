@@ -75,12 +75,6 @@ impl Configurations {
         }
     }
 
-    /// The log begins behind a snapshot that has this one; those after it stay.
-    pub(super) fn begin_with(&mut self, oldest: (Index, Configuration)) {
-        self.later.retain(|(at, _)| *at > oldest.0);
-        self.oldest = oldest;
-    }
-
     /// A snapshot with this one replaced the log.
     pub(super) fn become_only(&mut self, only: (Index, Configuration)) {
         (self.oldest, self.later) = (only, Vec::new());
@@ -89,5 +83,26 @@ impl Configurations {
     /// The indexes in order, for checks.
     pub(super) fn indexes(&self) -> impl Iterator<Item = Index> {
         std::iter::once(self.oldest.0).chain(self.later.iter().map(|(at, _)| *at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Configurations {
+        let of = |count| Configuration::of_voters((1..=count).map(NodeId)).unwrap();
+        Configurations::new([1, 4, 9].map(|at| (Index(at), of(at))).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn what_the_log_has_given_up_is_forgotten() {
+        let mut configurations = all();
+        configurations.forget_before(Index(4));
+        assert_eq!(configurations.indexes().collect::<Vec<_>>(), [Index(4), Index(9)]);
+        configurations.forget_before(Index(4));
+        assert_eq!((configurations.oldest_index(), configurations.index_in_use()), (Index(4), Index(9)));
+        configurations.truncate_from(Index(9));
+        assert_eq!(configurations.in_use(), &all().committed(Index(4)).1.clone());
     }
 }

@@ -5,10 +5,10 @@
 //! peers whose next entry is gone (an append with a flag, after the snapshot's last entry), and asks for one that it is
 //! offered and lacks.
 
-use crate::core::role::Role;
 use crate::core::{Core, Install, Output};
 use crate::log::{Compaction, LogSlice};
 use crate::quorum::Configuration;
+use crate::time::Instant;
 use crate::types::{EntryId, Index, NodeId};
 
 impl Core {
@@ -37,6 +37,7 @@ impl Core {
     /// there, else all of it goes (bugs `b53`, `c10`); the configuration is the snapshot's (bug `c13`).
     pub(super) fn snapshot_installed(
         &mut self,
+        now: Instant,
         last: EntryId,
         configuration: (Index, Configuration),
         out: &mut Output,
@@ -46,25 +47,20 @@ impl Core {
         }
         self.snapshot = self.snapshot.max(Some(last));
         if last.term > self.hard_state.term {
-            // Whoever sent it was in that term.
-            self.hard_state.term = last.term;
-            self.hard_state.vote = None;
-            self.save_hard_state(out);
+            // Whoever made it was in that term.
+            self.adopt_term(now, last.term, None, out);
         }
         let keeps = self.log.contains(last);
         let compaction = Compaction { last, configuration: (configuration.0, configuration.1.encode()) };
         self.log.compact(last);
         if keeps {
-            self.configurations.begin_with(configuration);
+            self.configurations.forget_before(configuration.0);
         } else {
             self.configurations.become_only(configuration);
         }
         self.disk.install(compaction, keeps, out);
         self.commit = self.commit.max(last.index);
         self.apply.jumped_to(last.index);
-        if let Role::Follower(follower) = &mut self.role {
-            follower.verified = follower.verified.max(last.index);
-        }
         self.hand_out(out);
     }
 

@@ -84,19 +84,22 @@ fn r03_some_entries_are_kept_behind_a_snapshot() {
     assert_eq!(base(&lone), EntryId::new(5, 2));
     lone.step(Input::SnapshotTaken(EntryId::new(3, 2)));
     assert_eq!(base(&lone), EntryId::new(5, 2), "an older one changes nothing");
-    lone.step(Input::SnapshotTaken(EntryId::new(90, 2)));
+    lone.propose(&["not committed yet"]);
+    lone.step(Input::SnapshotTaken(lone.last()));
     assert_eq!(base(&lone), EntryId::new(5, 2), "nor does one of what is not applied");
 }
 
 #[test]
 fn r03_a_peer_whose_next_entry_is_gone_is_offered_the_snapshot() {
     let mut lone = leader_with_a_snapshot();
-    let sent = lone.pass(100);
-    assert_eq!(offers(3, &sent), [EntryId::new(9, 2)]);
+    let loads = lone.loads;
+    let sent = lone.pass_with(&[2], 500);
+    assert_eq!(offers(3, &sent)[..2], [EntryId::new(9, 2); 2]);
     assert!(offers(2, &sent).is_empty(), "the others are not held up");
     let (_, more) = lone.propose(&["k"]);
     assert_eq!(appends_to(2, &more).len(), 1);
     assert!(appends_to(3, &more).is_empty(), "there is nothing that it could take");
+    assert_eq!(lone.loads, loads, "what is gone is not looked for");
 }
 
 /// `b50`: nobody waits for a report: the offer is made again with each heartbeat, and not more often.
@@ -144,6 +147,14 @@ fn o19_r03_who_is_offered_a_snapshot_that_it_lacks_wants_it() {
     assert_eq!((lone.last(), lone.commit()), (EntryId::new(10, 2), 10));
     let lone = lone.restart();
     assert_eq!((base(&lone), lone.last()), (last, EntryId::new(10, 2)));
+}
+
+/// A mismatch is no reason by itself: entries will do.
+#[test]
+fn r03_who_is_offered_nothing_wants_nothing() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 2, EntryId::new(9, 2), vec![], 12);
+    assert!(lone.installs.is_empty());
 }
 
 /// Who has the entry at which the snapshot ends needs none.
@@ -210,4 +221,50 @@ fn r03_a_state_machine_behind_the_log_is_not_started() {
     let restored = lone.disk.restore(Index(8));
     let refused = tenure::core::Core::new(lone.core.config().clone(), restored, lone.now, &mut out).unwrap_err();
     assert_eq!(refused, StartError::AppliedBehindLog { applied: Index(8), base: EntryId::new(9, 2) });
+}
+
+/// What the diverged log said about the members goes with it.
+#[test]
+fn r03_c13_configurations_of_a_diverged_log_go_with_it() {
+    let mut lone = Lone::of(3);
+    let payload = voters(5).encode();
+    let entry = |index| match index {
+        6 => Entry { id: EntryId::new(6, 3), kind: EntryKind::Configuration, payload: payload.clone() },
+        _ => command(index, 3),
+    };
+    lone.append_from(2, 3, FOUNDED, (2..=7).map(entry).collect(), 1);
+    assert_eq!(lone.core.configuration(), &voters(5));
+    installed(&mut lone, EntryId::new(4, 5), &voters(3));
+    assert_eq!(lone.core.configuration(), &voters(3));
+}
+
+/// Entries that were on their way to the disk when a snapshot replaced them do not count as durable afterwards.
+#[test]
+fn r03_b35_an_old_write_ends_after_a_snapshot_replaced_it() {
+    let mut lone = Lone::start_with(config(|_| ()), Disk::founded(voters(3)), false);
+    lone.append_from(2, 3, FOUNDED, (2..=9).map(|index| command(index, 3)).collect(), 1);
+    installed(&mut lone, EntryId::new(4, 5), &voters(3));
+    lone.sync_one();
+    assert_eq!(lone.core.status().durable, Index(4));
+    lone.sync();
+    assert_eq!((lone.core.status().durable, lone.disk.last()), (Index(4), EntryId::new(4, 5)));
+}
+
+/// What has not left the buffer yet was asked for before the snapshot, and is written before it.
+#[test]
+fn r03_a_snapshot_joins_no_earlier_write() {
+    let mut lone = Lone::of(3);
+    let slice = LogSlice::new(FOUNDED, (2..=9).map(|index| command(index, 3)).collect()).unwrap();
+    let (stamp, round, commit) = (lone.now, RoundId(5), Index(1));
+    let append = AppendEntries { stamp, round, commit, rank: None, fresh: None, snapshot: false, slice };
+    let (from, to, term) = (NodeId(2), NodeId(1), Term(3));
+    let received = Message { group: GROUP, from, to, term, body: Body::AppendEntries(append) };
+    let snapshot = Input::SnapshotInstalled { last: EntryId::new(4, 5), configuration: (Index(1), voters(3)) };
+    let mut out = Output::new();
+    lone.core.step(lone.now, Input::Received(received), &mut out);
+    lone.core.step(lone.now, snapshot, &mut out);
+    let compacts: Vec<_> = out.writes.iter().map(|write| write.compaction.is_some()).collect();
+    assert_eq!(compacts.last(), Some(&true));
+    let last = out.writes.last().unwrap();
+    assert!(last.entries.is_empty() && out.writes.iter().any(|write| !write.entries.is_empty()));
 }
