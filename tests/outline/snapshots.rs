@@ -268,3 +268,27 @@ fn r03_a_snapshot_joins_no_earlier_write() {
     let last = out.writes.last().unwrap();
     assert!(last.entries.is_empty() && out.writes.iter().any(|write| !write.entries.is_empty()));
 }
+
+/// A peer that kept up and fell behind while the log before its next entry went.
+#[test]
+fn r03_a_peer_that_falls_behind_the_beginning_of_the_log() {
+    let mut lone = Lone::start(
+        config(|config| (config.limits.retained_entries, config.limits.window_entries) = (0, 1)),
+        Disk::founded(voters(3)),
+    );
+    let sent = lone.elect();
+    for peer in [2, 3] {
+        lone.accept(peer, &sent);
+    }
+    let (_, to_3) = lone.propose(&["a"]);
+    lone.accept(2, &to_3);
+    for _ in 0..8 {
+        let (_, sent) = lone.propose(&["x"]);
+        lone.accept(2, &sent);
+    }
+    lone.step(Input::SnapshotTaken(EntryId::new(9, 2)));
+    let sent = lone.accept(3, &to_3);
+    assert!(appends_to(3, &sent).is_empty() && lone.loads == 0, "what it needs is gone, and not looked for");
+    let beat = lone.pass(100);
+    assert_eq!(offers(3, &beat), [EntryId::new(9, 2)]);
+}
