@@ -96,6 +96,9 @@ pub struct Limits {
     pub uncommitted_bytes: usize,
     /// Entries that a leader holds uncommitted. Default 65536.
     pub uncommitted_entries: usize,
+    /// Entries that stay in the log behind a snapshot, for peers that are a little behind: who needs older ones gets the
+    /// snapshot. Default 10000; 0 keeps none.
+    pub retained_entries: usize,
     /// Bytes of memory of entries handed to the state machine and not yet reported as applied. Default 16 MiB.
     pub apply_bytes: usize,
     /// Bytes of memory for the log's tail. Default 16 MiB.
@@ -114,6 +117,7 @@ impl Default for Limits {
             window_entries: 16_384,
             uncommitted_bytes: 64 << 20,
             uncommitted_entries: 65_536,
+            retained_entries: 10_000,
             apply_bytes: 16 << 20,
             cache_bytes: 16 << 20,
             waiting_reads: 65_536,

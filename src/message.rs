@@ -142,6 +142,9 @@ pub struct AppendEntries {
     /// The newest [`AppendResponse::sent`] of the receiver that a quorum has confirmed this leader after: `commit`
     /// covers everything that was acknowledged to anybody before then.
     pub fresh: Option<Stamp>,
+    /// The sender has a snapshot that ends with the entry before the slice, and not all of what comes before it any more:
+    /// who does not hold that entry fetches the snapshot (dissertation §5; InstallSnapshot is one message with this).
+    pub snapshot: bool,
     /// The entries and the one before them.
     pub slice: LogSlice,
 }
@@ -258,6 +261,7 @@ impl fmt::Debug for Body {
 impl fmt::Debug for AppendEntries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} commit {} {}", self.slice, self.commit, self.round)?;
+        f.write_str(if self.snapshot { " snapshot" } else { "" })?;
         match self.rank {
             Some(rank) => write!(f, " rank {}", rank.place),
             None => Ok(()),

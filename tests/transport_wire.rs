@@ -401,6 +401,7 @@ fn append(entries: Vec<(u64, &[u8])>) -> Message {
             commit: Index(5),
             rank: None,
             fresh: None,
+            snapshot: false,
             slice: LogSlice::new(EntryId::new(6, 1), entries).unwrap(),
         }),
     }
@@ -457,6 +458,7 @@ fn first_samples() -> Vec<Message> {
         commit: Index(u64::MAX),
         rank: None,
         fresh: None,
+        snapshot: false,
         slice: LogSlice::new(EntryId::ZERO, mixed).unwrap(),
     };
     let envelope = append(vec![(1, b"one"), (1, b""), (3, b"three")]);

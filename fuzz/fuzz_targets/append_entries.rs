@@ -29,6 +29,7 @@ fn message(subject: &Subject, sketch: &Sketch) -> Option<Message> {
         commit: Index(sketch.commit.to(status.last.index.0)),
         rank: sketch.rank.map(AnyRank::into),
         fresh: sketch.fresh.map(|fresh| fresh.of(subject)),
+        snapshot: false,
         slice: sketch.entries.of(subject)?,
     };
     let from = sketch.from.id();

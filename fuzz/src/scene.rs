@@ -176,6 +176,7 @@ impl Subject {
             commit: Index(commit.to(status.last.index.0)),
             rank: Some(Rank { place: 0, slot: Duration::from_millis(3) }),
             fresh: Some(Fresh::newest().of(self)),
+            snapshot: false,
             slice,
         };
         self.receive(self.message(leader, status.term.0, Body::AppendEntries(append)));

@@ -395,6 +395,7 @@ fn restored(hard_state: HardState, entries: &[Entry]) -> Option<Restored> {
         log: Log::from_runs(EntryId::ZERO, runs, Index(entries.len() as u64))?,
         configurations: configurations.ok()?,
         applied: Index::ZERO,
+        snapshot: None,
         founded_now: false,
     })
 }

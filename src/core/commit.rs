@@ -32,6 +32,11 @@ impl ApplyCursor {
         self.loading == Some(load)
     }
 
+    /// The state machine was replaced: it has applied up to `index`.
+    pub(super) fn jumped_to(&mut self, index: Index) {
+        *self = Self::new(index);
+    }
+
     fn hand(&mut self, entries: Vec<Entry>, out: &mut Output) {
         let Some(last) = entries.last() else { return };
         let bytes = entries.iter().map(Entry::footprint).sum();

@@ -68,8 +68,41 @@ impl Configurations {
         self.later.retain(|(at, _)| *at < index);
     }
 
+    /// The log begins after the one at `index`, which is committed: those before it are gone.
+    pub(super) fn forget_before(&mut self, index: Index) {
+        if let Some(place) = self.later.iter().position(|(at, _)| *at == index) {
+            self.oldest = self.later.drain(..=place).next_back().unwrap_or_else(|| self.oldest.clone());
+        }
+    }
+
+    /// A snapshot with this one replaced the log.
+    pub(super) fn become_only(&mut self, only: (Index, Configuration)) {
+        (self.oldest, self.later) = (only, Vec::new());
+    }
+
     /// The indexes in order, for checks.
     pub(super) fn indexes(&self) -> impl Iterator<Item = Index> {
         std::iter::once(self.oldest.0).chain(self.later.iter().map(|(at, _)| *at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Configurations {
+        let of = |count| Configuration::of_voters((1..=count).map(NodeId)).unwrap();
+        Configurations::new([1, 4, 9].map(|at| (Index(at), of(at))).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn what_the_log_has_given_up_is_forgotten() {
+        let mut configurations = all();
+        configurations.forget_before(Index(4));
+        assert_eq!(configurations.indexes().collect::<Vec<_>>(), [Index(4), Index(9)]);
+        configurations.forget_before(Index(4));
+        assert_eq!((configurations.oldest_index(), configurations.index_in_use()), (Index(4), Index(9)));
+        configurations.truncate_from(Index(9));
+        assert_eq!(configurations.in_use(), &all().committed(Index(4)).1.clone());
     }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::core::Output;
 use crate::core::fingerprint::project;
-use crate::log::{Entry, HardState, Write};
+use crate::log::{Compaction, Entry, HardState, Write};
 use crate::message::{AppendOutcome, Body, Message};
 use crate::time::Instant;
 use crate::types::{Index, WriteSeq};
@@ -131,6 +131,26 @@ impl Disk {
         }
     }
 
+    /// The log begins later from now on; what is behind stays.
+    pub(super) fn compact(&mut self, compaction: Compaction, out: &mut Output) {
+        self.open_write(0, out).compaction = Some(compaction);
+    }
+
+    /// The log begins behind an installed snapshot, which is durable; what was behind stays only if it `keeps` it.
+    pub(super) fn install(&mut self, compaction: Compaction, keeps: bool, out: &mut Output) {
+        let last = compaction.last.index;
+        if !keeps {
+            for pending in &mut self.pending {
+                pending.last = pending.last.min(last);
+            }
+            self.durable = last;
+        }
+        self.durable = self.durable.max(last);
+        // What has not left yet was asked for before: it comes first.
+        self.begin_write(out);
+        self.open_write(0, out).compaction = Some(compaction);
+    }
+
     /// Appends one entry after the log's last.
     pub(super) fn append(&mut self, entry: Entry, out: &mut Output) {
         let bytes = entry.footprint();
@@ -148,12 +168,16 @@ impl Disk {
         let room = self.pending.back().is_some_and(|pending| pending.bytes + bytes <= JOINED_BYTES);
         let unsent = out.writes.last().is_some_and(|write| write.seq == self.last_seq);
         if !(room && unsent) {
-            self.last_seq = self.last_seq.next();
-            self.pending.push_back(Pending { seq: self.last_seq, last: Index::ZERO, bytes: 0, since: None });
-            out.writes.push(Write { seq: self.last_seq, ..Write::default() });
+            self.begin_write(out);
         }
         let newest = out.writes.len() - 1;
         &mut out.writes[newest]
+    }
+
+    fn begin_write(&mut self, out: &mut Output) {
+        self.last_seq = self.last_seq.next();
+        self.pending.push_back(Pending { seq: self.last_seq, last: Index::ZERO, bytes: 0, since: None });
+        out.writes.push(Write { seq: self.last_seq, ..Write::default() });
     }
 
     /// The write `seq` and all before it are durable; lets out what waited for them.

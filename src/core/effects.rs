@@ -26,6 +26,17 @@ pub enum Input {
     Transfer(TransferId, Option<NodeId>),
     /// Change the members of the group (dissertation chapter 4). The answer comes in [`Output::changes`], now or later.
     Change(ChangeId, Change),
+    /// A snapshot of the state machine up to this entry, which it has applied, is durable here and can be fetched. The log
+    /// before it is given up, as far as peers are not likely to need it.
+    SnapshotTaken(EntryId),
+    /// A snapshot that another node made is durable here, and the state machine was replaced by it: the answer to
+    /// [`Output::install`].
+    SnapshotInstalled {
+        /// The last entry whose effect is in it.
+        last: EntryId,
+        /// The configuration in use as of that entry, and where it stands.
+        configuration: (Index, Configuration),
+    },
     /// The clock jumped or the machine slept (rule `p16`). Leases are earned anew, promises run longer.
     ClockJumped,
     /// This write and every earlier one is durable.
@@ -240,6 +251,9 @@ pub struct Output {
     pub transfers: Vec<TransferAnswer>,
     /// Changes of members that are answered.
     pub changes: Vec<ChangeAnswer>,
+    /// A snapshot to fetch and to replace the state machine by; then [`Input::SnapshotInstalled`]. Asked for again and
+    /// again until it is there, or something newer: one that is being fetched may be finished first.
+    pub install: Option<Install>,
     /// Entries to read from the log's store; then [`Input::Loaded`].
     pub loads: Vec<Load>,
     /// What an observer wants to know.
@@ -264,10 +278,20 @@ impl Output {
             && self.reads.is_empty()
             && self.transfers.is_empty()
             && self.changes.is_empty()
+            && self.install.is_none()
             && self.loads.is_empty()
             && self.events.is_empty()
             && self.proposed.is_none()
     }
+}
+
+/// A snapshot that this node lacks (row `r03`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Install {
+    /// Who has one.
+    pub from: NodeId,
+    /// The entry that it reaches up to at least.
+    pub last: EntryId,
 }
 
 /// What became of a batch of proposals: the first `accepted` are in the log, the others certainly are not.

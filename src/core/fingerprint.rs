@@ -317,7 +317,7 @@ impl Project for Owed {
 project!(Message { group, from, to, term, body });
 project!(VoteRequest { round, campaign_term, last, configuration, abdicated });
 project!(VoteResponse { round, campaign_term, verdict });
-project!(AppendEntries { stamp, round, commit, rank, fresh: left_out, slice });
+project!(AppendEntries { stamp, round, commit, rank, fresh: left_out, snapshot, slice });
 project!(AppendResponse { stamp, round, request_term, promise_ms, sent: left_out, priority, outcome });
 project!(Abdicate { successor });
 project!(ReadIndex { round, lease });

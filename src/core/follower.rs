@@ -29,10 +29,15 @@ impl Core {
         self.rank = append.rank;
         self.follow(now, from, out);
         self.note_freshness(now, from, &append);
-        let AppendEntries { stamp, round, commit, slice, .. } = append;
-        let echo = Echo { stamp, round, term };
+        let AppendEntries { stamp, round, commit, snapshot, slice, .. } = append;
+        let (echo, prev) = (Echo { stamp, round, term }, slice.prev());
         match self.take_slice(from, slice, out) {
             Ok(outcome) => {
+                if let AppendOutcome::Mismatch { .. } = outcome
+                    && snapshot
+                {
+                    self.want_snapshot(from, prev, out);
+                }
                 if let AppendOutcome::Accepted { .. } = outcome {
                     self.advance_commit_as_follower(commit, out);
                     self.owe_durability(echo);
@@ -75,7 +80,8 @@ impl Core {
     /// Checks `prev`, removes what conflicts and appends what is new.
     fn take_slice(&mut self, leader: NodeId, slice: LogSlice, out: &mut Output) -> Result<AppendOutcome, Fatal> {
         let prev = slice.prev();
-        if !self.log.contains(prev) {
+        // What is below the base was committed: no leader has anything else there (bug `c11`).
+        if prev.index >= self.log.base().index && !self.log.contains(prev) {
             return Ok(self.mismatch(prev));
         }
         let slice = self.within_write_budget(slice);

@@ -34,12 +34,13 @@ mod read;
 mod replication;
 mod role;
 mod round;
+mod snapshot;
 mod standing;
 mod succession;
 
 pub use effects::{
-    Abdication, Change, ChangeAnswer, ChangeError, ChangeId, Consistency, Counters, Event, Fatal, Input, Lease, Load,
-    LoadPurpose, Output, ProposeError, Proposed, ReadAnswer, ReadError, ReadId, RoleKind, TransferAnswer,
+    Abdication, Change, ChangeAnswer, ChangeError, ChangeId, Consistency, Counters, Event, Fatal, Input, Install,
+    Lease, Load, LoadPurpose, Output, ProposeError, Proposed, ReadAnswer, ReadError, ReadId, RoleKind, TransferAnswer,
     TransferError, TransferId,
 };
 pub use fingerprint::Frame;
@@ -73,8 +74,10 @@ pub struct Restored {
     /// Every configuration in the log, oldest first, each with its index. None only in an empty log: the node waits for a
     /// leader to make it a member.
     pub configurations: Vec<(Index, Configuration)>,
-    /// The last index the state machine has applied.
+    /// The last index the state machine has applied; not before the log begins.
     pub applied: Index,
+    /// The last entry of the newest snapshot that is here and can be fetched.
+    pub snapshot: Option<EntryId>,
     /// A group founded just now, here: no promise can have been forgotten (rule `p06`).
     pub founded_now: bool,
 }
@@ -92,7 +95,7 @@ impl Restored {
         log.append(entry.clone());
         let write = Write { hard_state: Some(hard_state), entries: vec![entry], ..Write::default() };
         let configurations = vec![(id.index, configuration)];
-        (write, Self { hard_state, log, configurations, applied: Index::ZERO, founded_now: true })
+        (write, Self { hard_state, log, configurations, applied: Index::ZERO, snapshot: None, founded_now: true })
     }
 
     /// A node that is to join a group which others have founded: it knows nothing, and stands for nothing before a leader
@@ -100,7 +103,7 @@ impl Restored {
     #[must_use]
     pub fn joining() -> Self {
         let (hard_state, log) = (HardState::default(), Log::new());
-        Self { hard_state, log, configurations: Vec::new(), applied: Index::ZERO, founded_now: true }
+        Self { hard_state, log, configurations: Vec::new(), applied: Index::ZERO, snapshot: None, founded_now: true }
     }
 
     fn check(&self) -> Result<(), StartError> {
@@ -110,6 +113,9 @@ impl Restored {
         }
         if self.applied > last.index {
             return Err(StartError::AppliedBeyondLog { applied: self.applied, last });
+        }
+        if self.applied < self.log.base().index {
+            return Err(StartError::AppliedBehindLog { applied: self.applied, base: self.log.base() });
         }
         Ok(())
     }
@@ -129,6 +135,16 @@ pub enum StartError {
         applied: Index,
         /// The last entry of the log.
         last: EntryId,
+    },
+    /// The log does not reach back to where the state machine is.
+    #[error(
+        "the state machine has applied {applied}, but the log begins behind {base}: restore it from a snapshot first"
+    )]
+    AppliedBehindLog {
+        /// What the state machine says.
+        applied: Index,
+        /// The last entry that is no longer in the log.
+        base: EntryId,
     },
     /// The log holds entries, but no configuration.
     #[error("the log holds entries, but no configuration: its beginning was lost")]
@@ -253,6 +269,8 @@ pub struct Core {
     /// Invariant: never falls; at most the last index.
     commit: Index,
     apply: ApplyCursor,
+    /// The last entry of the newest snapshot that is here. Invariant: not below the log's base, if that is not the beginning.
+    snapshot: Option<EntryId>,
     /// Vote rounds and confirmation rounds, all different, starting anywhere so that no run repeats another's.
     next_round: RoundId,
     stopped: Option<Fatal>,
@@ -286,6 +304,7 @@ project!(Core {
     disk,
     commit,
     apply,
+    snapshot,
     next_round,
     stopped,
     counters: left_out,
@@ -304,7 +323,7 @@ impl Core {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(config.seed ^ config.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let next_round = RoundId(rng.next_u64() >> 16);
         let stamp_offset = rng.next_u64();
-        let Restored { hard_state, log, configurations, applied, founded_now } = restored;
+        let Restored { hard_state, log, configurations, applied, snapshot, founded_now } = restored;
         let configurations = match Configurations::new(configurations) {
             Some(configurations) => configurations,
             None if log.last() == EntryId::ZERO => Configurations::unknown(),
@@ -317,6 +336,7 @@ impl Core {
             // What founded the group is committed by that.
             commit: applied.max(configurations.oldest_index()),
             apply: ApplyCursor::new(applied),
+            snapshot,
             role: Role::Follower(Follower { election_deadline: now, verified: Index::ZERO, owed: None }),
             reported: (RoleKind::Follower, hard_state.term, None),
             promise: None,
@@ -367,6 +387,8 @@ impl Core {
             Input::Read(id, consistency) => self.read(now, id, consistency, out),
             Input::Transfer(id, target) => self.transfer(now, id, target, out),
             Input::Change(id, change) => self.change(now, id, change, out),
+            Input::SnapshotTaken(last) => self.snapshot_taken(last, out),
+            Input::SnapshotInstalled { last, configuration } => self.snapshot_installed(now, last, configuration, out),
             Input::ClockJumped => self.clock_jumped(now),
             Input::Durable(seq) => self.durable(now, seq, out),
             Input::WriteFailed => self.abdicate_and_stop(now, Fatal::LogFailed, out),

@@ -142,6 +142,9 @@ impl Core {
         let Role::Leader(leader) = &mut self.role else { return Vec::new() };
         let Some(progress) = leader.peers.get_mut(&peer) else { return Vec::new() };
         let first = progress.next_index;
+        if first <= log.base().index {
+            return Vec::new();
+        }
         let Some((max_entries, max_bytes)) = progress.room(&self.config.limits).filter(|_| first <= last) else {
             return Vec::new();
         };
@@ -174,10 +177,16 @@ impl Core {
     /// Sends one append that starts at `next`; joins it to one that has not left yet.
     fn send_append(&mut self, peer: NodeId, next: Index, entries: Vec<Entry>, now: Instant, out: &mut Output) {
         let prev = next.previous();
-        let slice = match self.log.term_at(prev).map(|term| LogSlice::new(EntryId { term, index: prev }, entries)) {
-            Some(Ok(slice)) => slice,
-            // What came back from the disk is not what was written there.
-            _ => return self.abdicate_and_stop(now, Fatal::LogFailed, out),
+        let (slice, snapshot) = match self.log.term_at(prev) {
+            Some(term) => match LogSlice::new(EntryId { term, index: prev }, entries) {
+                Ok(slice) => (slice, false),
+                // What came back from the disk is not what was written there.
+                Err(_) => return self.abdicate_and_stop(now, Fatal::LogFailed, out),
+            },
+            None => match self.offer() {
+                Some(slice) => (slice, true),
+                None => return self.abdicate_and_stop(now, Fatal::LogFailed, out),
+            },
         };
         let (term, commit, rank) = (self.hard_state.term, self.commit, self.rank_of(peer));
         let Role::Leader(leader) = &mut self.role else { return };
@@ -186,7 +195,8 @@ impl Core {
         let mut sent = Sent { last: slice.last().index, entries: slice.len(), bytes: slice.bytes(), stamp: now };
         let limits = &self.config.limits;
         let unsent = unsent_append(&mut out.messages, peer, term).filter(|unsent| {
-            unsent.slice.len() + slice.len() <= limits.append_entries
+            unsent.snapshot == snapshot
+                && unsent.slice.len() + slice.len() <= limits.append_entries
                 && unsent.slice.bytes() + slice.bytes() <= limits.append_bytes
         });
         let slice = match unsent {
@@ -202,7 +212,7 @@ impl Core {
             None => slice,
         };
         progress.sent(sent, now);
-        let append = AppendEntries { stamp: now, round: leader.round, commit, rank, fresh, slice };
+        let append = AppendEntries { stamp: now, round: leader.round, commit, rank, fresh, snapshot, slice };
         self.send(peer, Body::AppendEntries(append), out);
     }
 

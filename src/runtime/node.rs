@@ -438,11 +438,16 @@ pub(crate) fn restored(group: GroupId, recovered: &RecoveredGroup) -> Result<Res
         Ok(configuration) => Ok((*index, configuration)),
         Err(error) => Err(GroupError::Configuration { group, index: *index, error }),
     };
+    // A compacted log begins with the configuration in use there.
+    let oldest = recovered.compaction.iter().map(|compaction| &compaction.configuration);
+    let later = recovered.configurations.iter();
+    let later = later.filter(|(at, _)| recovered.compaction.as_ref().is_none_or(|base| *at > base.configuration.0));
     Ok(Restored {
         hard_state: recovered.hard_state,
         log: recovered.log.clone(),
-        configurations: recovered.configurations.iter().map(decode).collect::<Result<_, _>>()?,
+        configurations: oldest.chain(later).map(decode).collect::<Result<_, _>>()?,
         applied: Index::ZERO,
+        snapshot: None,
         founded_now: false,
     })
 }

@@ -141,7 +141,7 @@ mod tests {
     fn heartbeat(stamp: u64) -> Body {
         let (stamp, round, commit) = (Instant::from_nanos(stamp), RoundId(77), Index(1));
         let slice = LogSlice::new(EntryId::new(1, 1), Vec::new()).unwrap();
-        Body::AppendEntries(AppendEntries { stamp, round, commit, rank: None, fresh: None, slice })
+        Body::AppendEntries(AppendEntries { stamp, round, commit, rank: None, fresh: None, snapshot: false, slice })
     }
 
     #[test]

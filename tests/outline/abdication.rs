@@ -176,7 +176,7 @@ fn p09_an_answer_without_a_promise_does_not_join_one_with_it() {
     let body = |stamp| {
         let slice = LogSlice::new(FOUNDED, vec![]).unwrap();
         let (round, commit, stamp) = (RoundId(5), Index(0), lone.now + ms(stamp));
-        Body::AppendEntries(AppendEntries { stamp, round, commit, rank: None, fresh: None, slice })
+        Body::AppendEntries(AppendEntries { stamp, round, commit, rank: None, fresh: None, snapshot: false, slice })
     };
     let farewell = Body::Abdicate(tenure::message::Abdicate { successor: Some(NodeId(3)) });
     for body in [body(1), farewell, body(900)] {

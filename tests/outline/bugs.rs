@@ -266,8 +266,15 @@ fn b39_empty_commands_are_handed_out_in_bounded_portions() {
         .map(|index| Entry { id: EntryId::new(index, 1), kind: EntryKind::Command, payload: Default::default() })
         .collect();
     let slice = LogSlice::new(FOUNDED, entries).unwrap();
-    let append =
-        AppendEntries { stamp: lone.now, round: RoundId(1), commit: Index(500), rank: None, fresh: None, slice };
+    let append = AppendEntries {
+        stamp: lone.now,
+        round: RoundId(1),
+        commit: Index(500),
+        rank: None,
+        fresh: None,
+        snapshot: false,
+        slice,
+    };
     let message =
         Message { group: GROUP, from: NodeId(2), to: NodeId(1), term: Term(1), body: Body::AppendEntries(append) };
     let mut out = Output::new();

@@ -347,7 +347,15 @@ fn o02_a_followers_readers_are_told_in_the_end() {
 /// A heartbeat of n2 in term 1 that echoes the stamp `fresh` and says that everything up to `commit` is committed.
 fn confirm_freshness(lone: &mut Lone, fresh: Option<Instant>, commit: u64) {
     let slice = LogSlice::new(FOUNDED, vec![]).unwrap();
-    let append = AppendEntries { stamp: lone.now, round: RoundId(5), commit: Index(commit), rank: None, fresh, slice };
+    let append = AppendEntries {
+        stamp: lone.now,
+        round: RoundId(5),
+        commit: Index(commit),
+        rank: None,
+        fresh,
+        snapshot: false,
+        slice,
+    };
     lone.receive(2, 1, Body::AppendEntries(append));
 }
 

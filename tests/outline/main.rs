@@ -16,6 +16,7 @@ mod membership;
 mod promises;
 mod reads;
 mod replication;
+mod snapshots;
 mod state_machine;
 mod structure;
 mod succession;

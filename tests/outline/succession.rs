@@ -20,7 +20,15 @@ fn ranked(lone: &mut Lone, place: u32) {
 fn ranked_by(lone: &mut Lone, rank: Rank) {
     let rank = Some(rank);
     let slice = LogSlice::new(FOUNDED, vec![]).unwrap();
-    let append = AppendEntries { stamp: lone.now, round: RoundId(5), commit: Index(1), rank, fresh: None, slice };
+    let append = AppendEntries {
+        stamp: lone.now,
+        round: RoundId(5),
+        commit: Index(1),
+        rank,
+        fresh: None,
+        snapshot: false,
+        slice,
+    };
     lone.receive(2, 1, Body::AppendEntries(append));
 }
 

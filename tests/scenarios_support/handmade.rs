@@ -98,7 +98,7 @@ impl Reader<'_> {
         let commit = words.index()?;
         let round = self.world.notation.scribe.round_called(words.round()?);
         let slice = LogSlice::new(prev, entries).map_err(|error| error.to_string())?;
-        Ok(AppendEntries { stamp: Instant::ZERO, round, commit, rank: None, fresh: None, slice })
+        Ok(AppendEntries { stamp: Instant::ZERO, round, commit, rank: None, fresh: None, snapshot: false, slice })
     }
 
     /// `to t2 r1 promise 1000 ms match 5`, or `.. old term`; it echoes the newest append on the link back.

@@ -111,6 +111,7 @@ impl Arbitrary for AnyMessage {
                 commit: Index(number(g)),
                 rank: any::<bool>(g).then(|| any_rank(g)),
                 fresh: Option::<u64>::arbitrary(g).map(Instant::from_nanos),
+                snapshot: false,
                 slice: any_slice(g),
             }),
             5 => Body::AppendResponse(AppendResponse {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use tenure::core::Restored;
-use tenure::log::{Entry, EntryKind, HardState, Log, TermRun, Write};
+use tenure::log::{Compaction, Entry, EntryKind, HardState, Log, TermRun, Write};
 use tenure::quorum::Configuration;
 use tenure::types::{EntryId, Index, WriteSeq};
 
@@ -11,7 +11,11 @@ use tenure::types::{EntryId, Index, WriteSeq};
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     pub hard_state: HardState,
+    /// Behind the compaction, if there is one.
     pub entries: Vec<Entry>,
+    pub compaction: Option<Compaction>,
+    /// The last entry of the newest snapshot.
+    pub snapshot: Option<EntryId>,
     pub pending: VecDeque<Write>,
     founded_now: bool,
 }
@@ -72,13 +76,32 @@ impl Disk {
             assert!(!revoted, "the vote on disk changed within a term");
             self.hard_state = hard_state;
         }
+        if let Some(compaction) = write.compaction {
+            self.compact(compaction);
+        }
         if let Some(from) = write.truncate_from {
             self.entries.retain(|entry| entry.id.index < from);
         }
         for entry in write.entries {
-            assert_eq!(entry.id.index.0, self.entries.len() as u64 + 1, "a gap on disk");
+            assert_eq!(entry.id.index, self.last().index.next(), "a gap on disk");
             self.entries.push(entry);
         }
+    }
+
+    fn compact(&mut self, compaction: Compaction) {
+        let last = compaction.last;
+        assert!(last.index >= self.base().index, "a compaction moved back");
+        let holds = last == self.base() || self.entries.iter().any(|entry| entry.id == last);
+        self.entries.retain(|entry| holds && entry.id.index > last.index);
+        self.compaction = Some(compaction);
+    }
+
+    pub fn base(&self) -> EntryId {
+        self.compaction.as_ref().map_or(EntryId::ZERO, |compaction| compaction.last)
+    }
+
+    pub fn last(&self) -> EntryId {
+        self.entries.last().map_or(self.base(), |entry| entry.id)
     }
 
     /// Entries `first..=last`, as far as they are durable.
@@ -103,15 +126,18 @@ impl Disk {
                 runs.push(TermRun { first: entry.id.index, term: entry.id.term });
             }
         }
-        let last = Index(self.entries.len() as u64);
-        let configurations = self.entries.iter().filter(|entry| entry.kind == EntryKind::Configuration);
+        let entries = self.entries.iter().filter(|entry| entry.kind == EntryKind::Configuration);
+        let entries = entries.map(|entry| (entry.id.index, entry.payload.clone()));
+        let base = self.compaction.iter().map(|compaction| compaction.configuration.clone());
+        let configurations = base.chain(entries);
         Restored {
             hard_state: self.hard_state,
-            log: Log::from_runs(EntryId::ZERO, runs, last).expect("the disk holds a log"),
+            log: Log::from_runs(self.base(), runs, self.last().index).expect("the disk holds a log"),
             configurations: configurations
-                .map(|entry| (entry.id.index, Configuration::decode(&entry.payload).expect("a configuration")))
+                .map(|(at, payload)| (at, Configuration::decode(&payload).expect("a configuration")))
                 .collect(),
             applied,
+            snapshot: self.snapshot,
             founded_now: self.founded_now,
         }
     }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tenure::config::CoreConfig;
 use tenure::config::Priority;
 use tenure::core::{
-    Change, ChangeAnswer, ChangeId, Consistency, Core, Event, Input, Output, Proposed, ReadAnswer, ReadId, RoleKind,
-    TransferAnswer, TransferId,
+    Change, ChangeAnswer, ChangeId, Consistency, Core, Event, Input, Install, Output, Proposed, ReadAnswer, ReadId,
+    RoleKind, TransferAnswer, TransferId,
 };
 use tenure::log::{Entry, EntryKind, HardState, LogSlice};
 use tenure::message::{
@@ -45,6 +45,8 @@ pub struct Lone {
     pub reads: Vec<ReadAnswer>,
     pub transfers: Vec<TransferAnswer>,
     pub changes: Vec<ChangeAnswer>,
+    /// Snapshots that it wants.
+    pub installs: Vec<Install>,
     pub loads: u64,
     pub writes: u64,
 }
@@ -73,7 +75,7 @@ impl Lone {
 
     fn start_at(now: Instant, config: CoreConfig, disk: Disk, prompt_disk: bool) -> Self {
         let mut out = Output::new();
-        let core = Core::new(config, disk.restore(Index::ZERO), now, &mut out).unwrap();
+        let core = Core::new(config, disk.restore(disk.base().index), now, &mut out).unwrap();
         let mut lone = Self {
             core,
             now,
@@ -84,6 +86,7 @@ impl Lone {
             reads: Vec::new(),
             transfers: Vec::new(),
             changes: Vec::new(),
+            installs: Vec::new(),
             loads: 0,
             writes: 0,
         };
@@ -115,6 +118,7 @@ impl Lone {
             self.reads.append(&mut out.reads);
             self.transfers.append(&mut out.transfers);
             self.changes.append(&mut out.changes);
+            self.installs.extend(out.install.take());
             self.writes += out.writes.len() as u64;
             self.disk.pending.extend(out.writes.drain(..));
             for load in std::mem::take(&mut out.loads) {
@@ -293,7 +297,15 @@ impl Lone {
         let slice = LogSlice::new(prev, entries).unwrap();
         // A stamp is opaque to its receiver.
         let stamp = Instant::from_nanos(self.now.as_nanos() * 3);
-        let append = AppendEntries { stamp, round: RoundId(5), commit: Index(commit), rank: None, fresh: None, slice };
+        let append = AppendEntries {
+            stamp,
+            round: RoundId(5),
+            commit: Index(commit),
+            rank: None,
+            fresh: None,
+            snapshot: false,
+            slice,
+        };
         self.receive(from, term, Body::AppendEntries(append))
     }
 

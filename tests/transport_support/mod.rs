@@ -222,6 +222,7 @@ pub fn append(from: u64, to: u64, index: u64, bytes: usize) -> Message {
         commit: Index(0),
         rank: None,
         fresh: None,
+        snapshot: false,
         slice: LogSlice::new(prev, vec![entry]).unwrap(),
     });
     Message { group: GroupId(1), from: NodeId(from), to: NodeId(to), term: Term(1), body }

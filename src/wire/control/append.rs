@@ -29,6 +29,8 @@ control! {
         rank: Option<RankControl>,
         #[prost(fixed64, optional, tag = "12")]
         fresh: Option<u64>,
+        #[prost(bool, tag = "13")]
+        snapshot: bool,
     }
 }
 
@@ -111,6 +113,7 @@ impl AppendEntriesControl {
             entries: u32::try_from(append.slice.len()).unwrap_or(u32::MAX),
             rank: append.rank.map(RankControl::new),
             fresh: append.fresh.map(Instant::as_nanos),
+            snapshot: append.snapshot,
         }
     }
 
@@ -129,6 +132,7 @@ impl AppendEntriesControl {
             commit: Index(self.commit),
             rank: self.rank.as_ref().map(RankControl::read),
             fresh: self.fresh.map(Instant::from_nanos),
+            snapshot: self.snapshot,
             slice,
         }
     }
@@ -235,6 +239,7 @@ mod tests {
             entries: u32::MAX,
             rank: Some(RankControl { place: u32::MAX, slot_us: u32::MAX }),
             fresh: Some(MAX),
+            snapshot: true,
         });
         fits(&AppendResponseControl {
             group,

@@ -1,0 +1,78 @@
+//! Snapshots as the core sees them: where the log begins, and peers that need what is no longer in it (dissertation §5;
+//! rows `r03`, `o19`).
+//!
+//! Taking, storing and fetching is somebody else's. The core is told what there is, gives up what is in it, offers it to
+//! peers whose next entry is gone (an append with a flag, after the snapshot's last entry), and asks for one that it is
+//! offered and lacks.
+
+use crate::core::{Core, Install, Output};
+use crate::log::{Compaction, LogSlice};
+use crate::quorum::Configuration;
+use crate::time::Instant;
+use crate::types::{EntryId, Index, NodeId};
+
+impl Core {
+    /// A snapshot up to `last` is here: what it covers is given up, but for some entries for peers that are a little
+    /// behind.
+    pub(super) fn snapshot_taken(&mut self, last: EntryId, out: &mut Output) {
+        if last.index > self.apply.applied || !self.log.contains(last) {
+            return;
+        }
+        self.snapshot = self.snapshot.max(Some(last));
+        let kept = self.config.limits.retained_entries as u64;
+        self.compact_to(Index(last.index.0.saturating_sub(kept)), out);
+    }
+
+    fn compact_to(&mut self, index: Index, out: &mut Output) {
+        let Some(term) = self.log.term_at(index).filter(|_| index > self.log.base().index) else { return };
+        let last = EntryId { term, index };
+        let (at, configuration) = self.configurations.committed(index);
+        let compaction = Compaction { last, configuration: (at, configuration.encode()) };
+        self.log.compact(last);
+        self.configurations.forget_before(at);
+        self.disk.compact(compaction, out);
+    }
+
+    /// The state machine was replaced by a snapshot of another node. What the log holds behind it stays if the logs agree
+    /// there, else all of it goes (bugs `b53`, `c10`); the configuration is the snapshot's (bug `c13`).
+    pub(super) fn snapshot_installed(
+        &mut self,
+        now: Instant,
+        last: EntryId,
+        configuration: (Index, Configuration),
+        out: &mut Output,
+    ) {
+        if last.index <= self.apply.applied {
+            return;
+        }
+        self.snapshot = self.snapshot.max(Some(last));
+        if last.term > self.hard_state.term {
+            // Whoever made it was in that term.
+            self.adopt_term(now, last.term, None, out);
+        }
+        let keeps = self.log.contains(last);
+        let compaction = Compaction { last, configuration: (configuration.0, configuration.1.encode()) };
+        self.log.compact(last);
+        if keeps {
+            self.configurations.forget_before(configuration.0);
+        } else {
+            self.configurations.become_only(configuration);
+        }
+        self.disk.install(compaction, keeps, out);
+        self.commit = self.commit.max(last.index);
+        self.apply.jumped_to(last.index);
+        self.hand_out(out);
+    }
+
+    /// Asks for the snapshot that a leader offers with an append whose `prev` is not here.
+    pub(super) fn want_snapshot(&mut self, from: NodeId, last: EntryId, out: &mut Output) {
+        if last.index > self.commit {
+            out.install = Some(Install { from, last });
+        }
+    }
+
+    /// An empty append behind the snapshot, for a peer whose next entry is gone.
+    pub(super) fn offer(&self) -> Option<LogSlice> {
+        LogSlice::new(self.snapshot?, Vec::new()).ok()
+    }
+}

@@ -1,0 +1,296 @@
+//! Snapshots and compaction, as the core sees them (rows `r03`, `o19`; dissertation §5).
+
+use super::*;
+use tenure::core::Install;
+use tenure::quorum::Configuration;
+
+/// Keeps nothing behind a snapshot.
+fn compacting() -> Lone {
+    Lone::start(config(|config| config.limits.retained_entries = 0), Disk::founded(voters(3)))
+}
+
+/// Node 1 leads three voters; n2 has everything, up to 12@2, and n3 has nothing behind the founding entry. A snapshot
+/// covers everything up to 9@2.
+fn leader_with_a_snapshot() -> Lone {
+    let mut lone = compacting();
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    for command in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+        let (_, sent) = lone.propose(&[command]);
+        lone.accept(2, &sent);
+    }
+    lone.step(Input::SnapshotTaken(EntryId::new(9, 2)));
+    lone
+}
+
+fn base(lone: &Lone) -> EntryId {
+    lone.core.log().base()
+}
+
+/// The snapshots offered to `peer`, by their last entries.
+fn offers(peer: u64, sent: &[Message]) -> Vec<EntryId> {
+    let appends = appends_to(peer, sent).into_iter().filter(|(_, append)| append.snapshot);
+    appends.map(|(_, append)| append.slice.prev()).collect()
+}
+
+/// n3 says that its log ends at the founding entry.
+fn n3_has_nothing(lone: &mut Lone, sent: &[Message]) -> Vec<Message> {
+    let (term, append) = appends_to(3, sent).pop().unwrap();
+    let mismatch = AppendOutcome::Mismatch { prev: append.slice.prev().index, last: FOUNDED, conflict: None };
+    lone.answer_append(3, term, &append, mismatch)
+}
+
+/// An empty append of n2 behind a snapshot that ends at `last`.
+fn offer_from_2(lone: &mut Lone, last: EntryId, commit: u64) -> Vec<Message> {
+    let slice = LogSlice::new(last, vec![]).unwrap();
+    let (stamp, round, commit) = (lone.now, RoundId(5), Index(commit));
+    let append = AppendEntries { stamp, round, commit, rank: None, fresh: None, snapshot: true, slice };
+    lone.receive(2, last.term.0, Body::AppendEntries(append))
+}
+
+fn installed(lone: &mut Lone, last: EntryId, configuration: &Configuration) -> Vec<Message> {
+    lone.step(Input::SnapshotInstalled { last, configuration: (Index(1), configuration.clone()) })
+}
+
+fn outcomes(sent: &[Message]) -> Vec<AppendOutcome> {
+    let outcome = |message: &Message| match &message.body {
+        Body::AppendResponse(answer) => Some(answer.outcome),
+        _ => None,
+    };
+    sent.iter().filter_map(outcome).collect()
+}
+
+#[test]
+fn r03_a_snapshot_lets_the_log_before_it_go() {
+    let lone = leader_with_a_snapshot();
+    assert_eq!((base(&lone), lone.disk.base()), (EntryId::new(9, 2), EntryId::new(9, 2)));
+    assert_eq!((lone.last(), lone.commit()), (EntryId::new(12, 2), 12), "what is behind it stays");
+    let lone = lone.restart();
+    assert_eq!((base(&lone), lone.last()), (EntryId::new(9, 2), EntryId::new(12, 2)));
+    assert_eq!(lone.core.configuration(), &voters(3), "the configuration of then is kept");
+}
+
+/// Peers that are a little behind get entries, not a snapshot.
+#[test]
+fn r03_some_entries_are_kept_behind_a_snapshot() {
+    let mut lone = Lone::start(config(|config| config.limits.retained_entries = 4), Disk::founded(voters(3)));
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    for _ in 0..10 {
+        let (_, sent) = lone.propose(&["x"]);
+        lone.accept(2, &sent);
+    }
+    lone.step(Input::SnapshotTaken(EntryId::new(9, 2)));
+    assert_eq!(base(&lone), EntryId::new(5, 2));
+    lone.step(Input::SnapshotTaken(EntryId::new(3, 2)));
+    assert_eq!(base(&lone), EntryId::new(5, 2), "an older one changes nothing");
+    lone.propose(&["not committed yet"]);
+    lone.step(Input::SnapshotTaken(lone.last()));
+    assert_eq!(base(&lone), EntryId::new(5, 2), "nor does one of what is not applied");
+}
+
+#[test]
+fn r03_a_peer_whose_next_entry_is_gone_is_offered_the_snapshot() {
+    let mut lone = leader_with_a_snapshot();
+    let loads = lone.loads;
+    let sent = lone.pass_with(&[2], 500);
+    assert_eq!(offers(3, &sent)[..2], [EntryId::new(9, 2); 2]);
+    assert!(offers(2, &sent).is_empty(), "the others are not held up");
+    let (_, more) = lone.propose(&["k"]);
+    assert_eq!(appends_to(2, &more).len(), 1);
+    assert!(appends_to(3, &more).is_empty(), "there is nothing that it could take");
+    assert_eq!(lone.loads, loads, "what is gone is not looked for");
+}
+
+/// `b50`: nobody waits for a report: the offer is made again with each heartbeat, and not more often.
+#[test]
+fn r03_b50_an_offer_is_repeated_at_the_pace_of_heartbeats() {
+    let mut lone = leader_with_a_snapshot();
+    let offered = lone.pass(100);
+    let again = n3_has_nothing(&mut lone, &offered);
+    assert!(appends_to(3, &again).is_empty(), "an answer to an offer is no reason for another");
+    let beats = lone.pass_with(&[2], 300);
+    assert_eq!(offers(3, &beats).len(), 3, "one each 100 ms");
+}
+
+/// `b51`, `b55`: whatever it has in the end, from there on it gets entries.
+#[test]
+fn r03_b51_who_has_the_snapshot_gets_what_is_behind_it() {
+    let mut lone = leader_with_a_snapshot();
+    let offered = lone.pass(100);
+    n3_has_nothing(&mut lone, &offered);
+    let offered = lone.pass(100);
+    let sent = lone.accept(3, &offered);
+    let [(_, append)] = &appends_to(3, &sent)[..] else { panic!("{sent:?}") };
+    assert_eq!((append.slice.prev(), append.slice.len(), append.snapshot), (EntryId::new(9, 2), 3, false));
+    lone.accept(3, &sent);
+    assert_eq!(lone.core.status().peers, [(NodeId(2), Index(12)), (NodeId(3), Index(12))]);
+}
+
+/// `o19`: an offer is a heartbeat like any other; who lacks the snapshot asks for it, once per offer.
+#[test]
+fn o19_r03_who_is_offered_a_snapshot_that_it_lacks_wants_it() {
+    let mut lone = Lone::of(3);
+    let last = EntryId::new(9, 2);
+    let sent = offer_from_2(&mut lone, last, 12);
+    assert_eq!((lone.leader(), lone.term()), (Some(2), 2));
+    assert!(matches!(outcomes(&sent)[..], [AppendOutcome::Mismatch { .. }]));
+    assert_eq!(std::mem::take(&mut lone.installs), [Install { from: NodeId(2), last }]);
+    let sent = installed(&mut lone, last, &voters(3));
+    assert!(outcomes(&sent).is_empty());
+    assert_eq!((base(&lone), lone.commit(), lone.core.status().applied), (last, 9, Index(9)));
+    assert_eq!(lone.disk.base(), last);
+    let sent = offer_from_2(&mut lone, last, 12);
+    assert_eq!(outcomes(&sent), [AppendOutcome::Accepted { matched: Index(9) }]);
+    assert!(lone.installs.is_empty());
+    lone.append_from(2, 2, last, vec![command(10, 2)], 12);
+    assert_eq!((lone.last(), lone.commit()), (EntryId::new(10, 2), 10));
+    let lone = lone.restart();
+    assert_eq!((base(&lone), lone.last()), (last, EntryId::new(10, 2)));
+}
+
+/// A mismatch is no reason by itself: entries will do.
+#[test]
+fn r03_who_is_offered_nothing_wants_nothing() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 2, EntryId::new(9, 2), vec![], 12);
+    assert!(lone.installs.is_empty());
+}
+
+/// Who has the entry at which the snapshot ends needs none.
+#[test]
+fn r03_who_is_only_slightly_behind_wants_no_snapshot() {
+    let mut lone = Lone::with_log(3, &[2, 2, 2]);
+    offer_from_2(&mut lone, EntryId::new(4, 2), 4);
+    lone.append_from(2, 3, EntryId::new(4, 2), vec![], 4);
+    assert!(lone.installs.is_empty());
+}
+
+/// `b53`, `c10`: what conflicts with the snapshot goes, and does not come back after a restart.
+#[test]
+fn r03_b53_c10_a_snapshot_replaces_a_log_that_diverged() {
+    let mut lone = Lone::with_log(5, &[3, 3, 3, 3, 3, 3, 3, 3, 3]);
+    let last = EntryId::new(4, 5);
+    installed(&mut lone, last, &voters(3));
+    assert_eq!((base(&lone), lone.last(), lone.commit()), (last, last, 4));
+    assert_eq!(lone.restart().last(), last);
+}
+
+#[test]
+fn r03_a_snapshot_keeps_what_the_log_holds_behind_it() {
+    let mut lone = Lone::with_log(3, &[2, 2, 2, 3, 3]);
+    installed(&mut lone, EntryId::new(4, 2), &voters(3));
+    assert_eq!((base(&lone), lone.last()), (EntryId::new(4, 2), EntryId::new(6, 3)));
+}
+
+/// `c13`: the configuration is that of the snapshot, whatever the log said.
+#[test]
+fn r03_c13_a_snapshot_brings_its_configuration() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 2, FOUNDED, vec![], 1);
+    lone.step(Input::SnapshotInstalled { last: EntryId::new(9, 2), configuration: (Index(5), voters(5)) });
+    assert_eq!((lone.core.configuration(), lone.core.status().configuration_index), (&voters(5), Index(5)));
+    assert_eq!(lone.restart().core.configuration(), &voters(5));
+}
+
+/// `c11`: what was compacted was committed, so a leader has the same there.
+#[test]
+fn r03_c11_an_append_from_below_the_beginning_of_the_log_is_taken() {
+    let mut lone = Lone::of(3);
+    installed(&mut lone, EntryId::new(5, 2), &voters(3));
+    let entries = (3..=7).map(|index| command(index, 2)).collect();
+    let sent = lone.append_from(2, 2, EntryId::new(2, 2), entries, 7);
+    assert!(matches!(outcomes(&sent).last(), Some(AppendOutcome::Accepted { matched: Index(7) })));
+    assert_eq!((base(&lone), lone.last(), lone.commit()), (EntryId::new(5, 2), EntryId::new(7, 2), 7));
+}
+
+/// A snapshot that comes late, when its node is further by itself, changes nothing.
+#[test]
+fn r03_an_old_snapshot_changes_nothing() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 2, FOUNDED, (2..=7).map(|index| command(index, 2)).collect(), 7);
+    installed(&mut lone, EntryId::new(5, 2), &voters(3));
+    assert_eq!((base(&lone), lone.last(), lone.commit()), (EntryId::ZERO, EntryId::new(7, 2), 7));
+}
+
+/// A state machine that ends before the log begins has lost something: it is told to be restored first.
+#[test]
+fn r03_a_state_machine_behind_the_log_is_not_started() {
+    let lone = leader_with_a_snapshot();
+    let mut out = Output::new();
+    let restored = lone.disk.restore(Index(8));
+    let refused = tenure::core::Core::new(lone.core.config().clone(), restored, lone.now, &mut out).unwrap_err();
+    assert_eq!(refused, StartError::AppliedBehindLog { applied: Index(8), base: EntryId::new(9, 2) });
+}
+
+/// What the diverged log said about the members goes with it.
+#[test]
+fn r03_c13_configurations_of_a_diverged_log_go_with_it() {
+    let mut lone = Lone::of(3);
+    let payload = voters(5).encode();
+    let entry = |index| match index {
+        6 => Entry { id: EntryId::new(6, 3), kind: EntryKind::Configuration, payload: payload.clone() },
+        _ => command(index, 3),
+    };
+    lone.append_from(2, 3, FOUNDED, (2..=7).map(entry).collect(), 1);
+    assert_eq!(lone.core.configuration(), &voters(5));
+    installed(&mut lone, EntryId::new(4, 5), &voters(3));
+    assert_eq!(lone.core.configuration(), &voters(3));
+}
+
+/// Entries that were on their way to the disk when a snapshot replaced them do not count as durable afterwards.
+#[test]
+fn r03_b35_an_old_write_ends_after_a_snapshot_replaced_it() {
+    let mut lone = Lone::start_with(config(|_| ()), Disk::founded(voters(3)), false);
+    lone.append_from(2, 3, FOUNDED, (2..=9).map(|index| command(index, 3)).collect(), 1);
+    installed(&mut lone, EntryId::new(4, 5), &voters(3));
+    lone.sync_one();
+    assert_eq!(lone.core.status().durable, Index(4));
+    lone.sync();
+    assert_eq!((lone.core.status().durable, lone.disk.last()), (Index(4), EntryId::new(4, 5)));
+}
+
+/// What has not left the buffer yet was asked for before the snapshot, and is written before it.
+#[test]
+fn r03_a_snapshot_joins_no_earlier_write() {
+    let mut lone = Lone::of(3);
+    let slice = LogSlice::new(FOUNDED, (2..=9).map(|index| command(index, 3)).collect()).unwrap();
+    let (stamp, round, commit) = (lone.now, RoundId(5), Index(1));
+    let append = AppendEntries { stamp, round, commit, rank: None, fresh: None, snapshot: false, slice };
+    let (from, to, term) = (NodeId(2), NodeId(1), Term(3));
+    let received = Message { group: GROUP, from, to, term, body: Body::AppendEntries(append) };
+    let snapshot = Input::SnapshotInstalled { last: EntryId::new(4, 5), configuration: (Index(1), voters(3)) };
+    let mut out = Output::new();
+    lone.core.step(lone.now, Input::Received(received), &mut out);
+    lone.core.step(lone.now, snapshot, &mut out);
+    let compacts: Vec<_> = out.writes.iter().map(|write| write.compaction.is_some()).collect();
+    assert_eq!(compacts.last(), Some(&true));
+    let last = out.writes.last().unwrap();
+    assert!(last.entries.is_empty() && out.writes.iter().any(|write| !write.entries.is_empty()));
+}
+
+/// A peer that kept up and fell behind while the log before its next entry went.
+#[test]
+fn r03_a_peer_that_falls_behind_the_beginning_of_the_log() {
+    let mut lone = Lone::start(
+        config(|config| (config.limits.retained_entries, config.limits.window_entries) = (0, 1)),
+        Disk::founded(voters(3)),
+    );
+    let sent = lone.elect();
+    for peer in [2, 3] {
+        lone.accept(peer, &sent);
+    }
+    let (_, to_3) = lone.propose(&["a"]);
+    lone.accept(2, &to_3);
+    for _ in 0..8 {
+        let (_, sent) = lone.propose(&["x"]);
+        lone.accept(2, &sent);
+    }
+    lone.step(Input::SnapshotTaken(EntryId::new(9, 2)));
+    let loads = lone.loads;
+    let sent = lone.accept(3, &to_3);
+    assert!(appends_to(3, &sent).is_empty(), "{sent:?}");
+    assert_eq!(lone.loads, loads, "what is gone is not looked for");
+    let beat = lone.pass(100);
+    assert_eq!(offers(3, &beat), [EntryId::new(9, 2)]);
+}
