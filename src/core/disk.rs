@@ -240,8 +240,10 @@ fn push_joining_answers(messages: &mut Vec<Message>, message: Message) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Priority;
     use crate::log::EntryKind;
-    use crate::types::EntryId;
+    use crate::message::{AppendResponse, VoteRequest};
+    use crate::types::{EntryId, NodeId, RoundId, Term};
     use bytes::Bytes;
 
     fn entry(index: u64, term: u64) -> Entry {
@@ -294,6 +296,93 @@ mod tests {
         assert_eq!(writes[0].entries, [entry(3, 1), entry(4, 2)]);
         disk.completed(WriteSeq(1), &mut out);
         assert_eq!((disk.durable(), disk.pending_bytes()), (Index(4), 0));
+    }
+
+    fn message(to: u64, term: u64, body: Body) -> Message {
+        let group = crate::types::GroupId(1);
+        Message { group, from: NodeId(1), to: NodeId(to), term: Term(term), body }
+    }
+
+    fn answer(to: u64, term: u64, matched: u64) -> Message {
+        let response = AppendResponse {
+            stamp: Instant::from_nanos(matched),
+            round: RoundId(matched),
+            request_term: Term(term),
+            promise_ms: 1000,
+            sent: Instant::from_nanos(matched),
+            priority: Priority::Normal,
+            outcome: AppendOutcome::Accepted { matched: Index(matched) },
+        };
+        message(to, term, Body::AppendResponse(response))
+    }
+
+    fn vote_request(to: u64) -> Message {
+        let (last, configuration) = (EntryId::ZERO, Index(1));
+        let request = VoteRequest { round: RoundId(1), campaign_term: Term(2), last, configuration, abdicated: None };
+        message(to, 2, Body::Vote(request))
+    }
+
+    /// A disk that has been asked for a hard state which it does not have yet.
+    fn waiting(out: &mut Output) -> Disk {
+        let mut disk = Disk::new(Index(0));
+        disk.write_hard_state(HardState { term: Term(2), ..HardState::default() }, out);
+        disk
+    }
+
+    /// Nothing is said for a term that is not durable; of answers to one leader only the newest is worth keeping.
+    #[test]
+    fn what_is_said_waits_for_the_hard_state() {
+        let mut out = Output::new();
+        let mut disk = waiting(&mut out);
+        for message in [answer(2, 2, 1), answer(3, 2, 1), vote_request(2), answer(2, 2, 5)] {
+            disk.send(message, &mut out);
+        }
+        assert!(out.messages.is_empty());
+        assert_eq!(disk.held().collect::<Vec<_>>(), [&answer(3, 2, 1), &vote_request(2), &answer(2, 2, 5)]);
+        disk.withdraw_vote_requests();
+        disk.completed(WriteSeq(1), &mut out);
+        assert_eq!(out.messages, [answer(3, 2, 1), answer(2, 2, 5)]);
+        assert_eq!(disk.held().count(), 0);
+    }
+
+    #[test]
+    fn too_much_that_waits_is_dropped_and_counted() {
+        let mut out = Output::new();
+        let mut disk = waiting(&mut out);
+        for to in 0..HELD_MESSAGES as u64 + 3 {
+            disk.send(vote_request(to), &mut out);
+        }
+        assert_eq!((disk.held().count(), disk.held_dropped()), (HELD_MESSAGES, 3));
+        assert_eq!(disk.held().next().map(|oldest| oldest.to), Some(NodeId(3)));
+    }
+
+    #[test]
+    fn answers_that_have_not_left_become_one() {
+        let (mut disk, mut out) = (Disk::new(Index(0)), Output::new());
+        for message in [answer(2, 2, 7), answer(2, 2, 4)] {
+            disk.send(message, &mut out);
+        }
+        let joined = match &out.messages[..] {
+            [Message { body: Body::AppendResponse(joined), .. }] => *joined,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((joined.outcome, joined.round), (AppendOutcome::Accepted { matched: Index(7) }, RoundId(7)));
+        for message in [answer(3, 2, 9), answer(2, 3, 9)] {
+            disk.send(message, &mut out);
+        }
+        assert_eq!(out.messages.len(), 3, "not those of another leader or another term");
+    }
+
+    #[test]
+    fn large_writes_do_not_join() {
+        let (mut disk, mut out) = (Disk::new(Index(0)), Output::new());
+        let large = |index| Entry { payload: Bytes::from(vec![0; JOINED_BYTES]), ..entry(index, 1) };
+        disk.append(large(1), &mut out);
+        assert_eq!(disk.pending_bytes(), large(1).footprint());
+        disk.append(large(2), &mut out);
+        assert_eq!((leave(&mut out).len(), disk.durable_seq()), (2, WriteSeq(0)));
+        disk.completed(WriteSeq(2), &mut out);
+        assert_eq!((disk.pending_bytes(), disk.durable_seq()), (0, WriteSeq(2)));
     }
 
     #[test]

@@ -387,6 +387,25 @@ fn a_follower_reads_alone_within_its_bound_on_staleness() {
     assert_eq!(lone.reads.len(), 1, "too old: the leader is asked");
 }
 
+/// An older echo, or one of somebody who does not lead, or of an answer that was never made, says nothing new.
+#[test]
+fn only_a_newer_echo_of_the_leader_makes_knowledge_fresher() {
+    let mut lone = Lone::of(3);
+    let older = follow(&mut lone);
+    lone.pass(400);
+    let newer = follow(&mut lone);
+    let made_at = lone.now;
+    confirm_freshness(&mut lone, Some(newer), 1);
+    confirm_freshness(&mut lone, Some(older), 1);
+    confirm_freshness(&mut lone, Some(newer + ms(9000)), 1);
+    lone.now = made_at + ms(500);
+    lone.read_as(1, Consistency::Follower(ms(500)));
+    assert_eq!(lone.reads.len(), 1, "what was known is known");
+    lone.now = made_at + ms(501);
+    lone.read_as(2, Consistency::Follower(ms(500)));
+    assert_eq!(lone.reads.len(), 1, "and no more than that");
+}
+
 /// What is known to be committed and is not here may be long in coming: the leader is asked.
 #[test]
 fn a_follower_that_lags_does_not_answer_alone() {

@@ -160,6 +160,8 @@ fn p15_a_group_that_has_stopped_says_so() {
     assert_eq!(refusal(&mut lone), ChangeError::LeadershipLost);
     ask(&mut lone, &[1, 2], &[]);
     assert_eq!(refusal(&mut lone), ChangeError::Stopped(Fatal::LogFailed));
+    lone.transfer(1, None);
+    assert_eq!(lone.transfers.last().unwrap().result, Err(TransferError::Stopped(Fatal::LogFailed)));
 }
 
 #[test]
