@@ -328,6 +328,83 @@ mod tests {
         assert_eq!((progress.in_flight(), progress.next_index), ((1, 7, 70), Index(8)));
     }
 
+    /// Only the newest message, and only while it is the same one: another instant's, or a probe, is a message of its own.
+    #[test]
+    fn what_joins_another_message_has_a_slot_of_its_own() {
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 1), at(1));
+        progress.joined(sent(7, 2, 2), at(2));
+        assert_eq!(progress.in_flight(), (2, 7, 70));
+        progress.accepted(Index(5), at(1), at(3));
+        assert_eq!(progress.in_flight(), (1, 2, 20));
+        let mut probing = Progress::new(Index(1));
+        probing.sent(sent(0, 0, 1), at(1));
+        probing.joined(sent(2, 2, 1), at(1));
+        assert_eq!((probing.flow.clone(), probing.in_flight()), (Flow::Probe(Some(sent(2, 2, 1))), (0, 0, 0)));
+    }
+
+    /// The window is full by entries or by bytes; an empty one takes a single entry, however large.
+    #[test]
+    fn l24_the_window_has_room_for_so_much() {
+        let limits = Limits { window_entries: 5, window_bytes: 50, append_bytes: 40, ..Limits::default() };
+        let mut progress = replicating();
+        assert_eq!(progress.room(&limits), Some((5, 40)));
+        progress.sent(Sent { bytes: 30, ..sent(3, 3, 1) }, at(1));
+        assert_eq!(progress.room(&limits), Some((2, 20)));
+        progress.sent(Sent { bytes: 20, ..sent(4, 1, 2) }, at(2));
+        assert_eq!(progress.room(&limits), None, "no bytes are left");
+        progress.accepted(Index(4), at(2), at(3));
+        progress.sent(Sent { bytes: 5, ..sent(9, 5, 4) }, at(4));
+        assert_eq!(progress.room(&limits), None, "no entries are left");
+        progress.accepted(Index(9), at(4), at(5));
+        assert_eq!(progress.room(&Limits { window_bytes: 0, ..limits.clone() }), Some((5, 0)), "one at least");
+        progress.probe_after(Index(9));
+        assert_eq!(progress.room(&limits), Some((5, 40)));
+        progress.sent(sent(9, 0, 6), at(6));
+        assert_eq!(progress.room(&limits), None, "a probe waits for its answer");
+    }
+
+    /// `b20`: a rejection counts for what is on its way, `prev` of the oldest and of the newest included.
+    #[test]
+    fn b20_a_rejection_counts_for_what_is_on_its_way() {
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 1), at(1));
+        progress.accepted(Index(2), at(1), at(2));
+        let counts: Vec<_> = (0..9).filter(|prev| progress.rejection_counts(Index(*prev))).collect();
+        assert_eq!(counts, [3, 4, 5]);
+        progress.probe_after(Index(4));
+        let counts: Vec<_> = (0..9).filter(|prev| progress.rejection_counts(Index(*prev))).collect();
+        assert_eq!(counts, [4]);
+    }
+
+    /// `s05`: a shorter log proves a loss only if the question left after the acknowledgement was here.
+    #[test]
+    fn s05_only_a_later_question_proves_a_loss() {
+        let mut progress = replicating();
+        progress.sent(sent(5, 5, 1), at(1));
+        progress.accepted(Index(5), at(1), at(3));
+        let proves = |last, stamp| progress.proves_loss(Index(last), at(stamp));
+        assert!(proves(4, 4));
+        assert!(!proves(5, 4), "it has what it acknowledged");
+        assert!(!proves(4, 3) && !proves(4, 2), "it may have been said before");
+    }
+
+    /// A probe is answered by its own answer or by one that reaches as far; what it carried then counts as on its way.
+    #[test]
+    fn an_answered_probe_opens_the_window() {
+        let mut progress = Progress::new(Index(1));
+        progress.sent(sent(3, 3, 5), at(5));
+        progress.accepted(Index(0), at(4), at(6));
+        assert_eq!(progress.flow, Flow::Replicate, "the logs agree up to where it began");
+        let mut progress = Progress::new(Index(3));
+        progress.sent(sent(6, 4, 5), at(5));
+        progress.accepted(Index(1), at(4), at(6));
+        assert!(matches!(progress.flow, Flow::Probe(Some(_))), "an older answer that says less");
+        progress.accepted(Index(2), at(5), at(7));
+        assert_eq!((progress.flow.clone(), progress.in_flight()), (Flow::Replicate, (1, 4, 40)));
+        assert_eq!(progress.next_index, Index(7));
+    }
+
     #[test]
     fn b23_going_back_to_probing_frees_entries_and_bytes() {
         let mut progress = replicating();

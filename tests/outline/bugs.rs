@@ -125,6 +125,50 @@ fn l19_a_term_that_no_cluster_reaches_is_nonsense() {
     assert_eq!((lone.term(), lone.vote(), lone.core.status().counters.misdirected), (1, None, 2));
 }
 
+/// Each kind of message fits its term in its own way; what does not is dropped, counted and not answered.
+#[test]
+fn what_no_correct_node_says_is_not_heard() {
+    let request = |campaign_term, last| VoteRequest {
+        round: RoundId(1),
+        campaign_term: Term(campaign_term),
+        last,
+        configuration: Index(1),
+        abdicated: None,
+    };
+    let append = |prev| AppendEntries {
+        stamp: Instant::ZERO,
+        round: RoundId(1),
+        commit: Index(1),
+        rank: None,
+        fresh: None,
+        snapshot: false,
+        slice: LogSlice::new(prev, vec![]).unwrap(),
+    };
+    let nonsense = [
+        (3, Body::PreVote(request(3, FOUNDED))),
+        (3, Body::PreVote(request(4, EntryId::new(9, 4)))),
+        (3, Body::Vote(request(4, FOUNDED))),
+        (3, Body::Vote(request(3, EntryId::new(9, 3)))),
+        (0, Body::AppendEntries(append(EntryId::ZERO))),
+        (3, Body::AppendEntries(append(EntryId::new(9, 4)))),
+        (0, Body::Abdicate(tenure::message::Abdicate { successor: None })),
+    ];
+    for (term, body) in nonsense {
+        let mut lone = Lone::of(3);
+        assert!(lone.receive(2, term, body.clone()).is_empty(), "{body:?}");
+        assert_eq!((lone.core.status().counters.misdirected, lone.term()), (1, 1), "{body:?}");
+    }
+    let sense = [
+        (3, Body::PreVote(request(4, EntryId::new(9, 3)))),
+        (3, Body::Vote(request(3, EntryId::new(9, 2)))),
+        (3, Body::AppendEntries(append(EntryId::new(9, 3)))),
+    ];
+    for (term, body) in sense {
+        let mut lone = Lone::of(3);
+        assert!(!lone.receive(2, term, body.clone()).is_empty(), "{body:?}");
+    }
+}
+
 #[test]
 fn p04_an_echo_from_the_future_protects_nobody() {
     let mut lone = Lone::of(3);
