@@ -223,16 +223,18 @@ impl<'a, S: Subject> Run<'a, S> {
         self.world.judge(require(holds, judge, 0, what).map_err(|violation| Violation { node: None, ..violation }));
     }
 
-    /// A new write is applied on every member within 6 E of a leader that stays.
+    /// A new write is applied on every voter within 6 E of a leader that stays. Learners may have a long log to catch up on,
+    /// through a small window.
     fn judge_progress(&mut self, begun: Instant) {
         let e = self.plan.core.timing.promise();
         let last = Instant::ZERO + begun.since(Instant::ZERO) + e * HEAL_LIMIT;
         while self.world.violation().is_none() {
             let target = self.world.logs.committed().next();
             let behind = |run: &mut Self| {
-                let members = run.world.logs.in_force().members().into_iter();
+                let in_force = run.world.logs.in_force();
+                let voters = in_force.members().into_iter().filter(|id| in_force.is_voter(*id));
                 let applied = |id: NodeId| run.world.core(id.0).map(|core| core.pulse().applied);
-                members.map(applied).any(|applied| applied.is_none_or(|applied| applied < target))
+                voters.map(applied).any(|applied| applied.is_none_or(|applied| applied < target))
             };
             // Clients write all the time; if they have nothing to write, a read shows as much.
             if let Some(leader) = self.world.leader() {
@@ -248,8 +250,13 @@ impl<'a, S: Subject> Run<'a, S> {
         }
     }
 
-    /// A healthy cluster that nobody asks anything is quiet.
+    /// A healthy cluster that nobody asks anything is quiet, unless a member still has a log to catch up on.
     fn judge_idle(&mut self) {
+        let (members, committed) = (self.world.logs.in_force().members(), self.world.logs.committed());
+        let done = |id: &NodeId| self.world.core(id.0).is_some_and(|core| core.pulse().applied == committed);
+        if !members.iter().all(done) {
+            return;
+        }
         let timing = &self.plan.core.timing;
         let (e, heartbeat) = (timing.promise(), timing.heartbeat_interval);
         let before = self.world.tally().messages;
