@@ -88,6 +88,9 @@ const ENDS: u64 = 1 << 62;
 /// Row `l03` and others speak of some timeouts; this is the hard limit.
 const HEAL_LIMIT: u32 = 40;
 
+/// A learner may have a long log to catch up on, through a window of a single entry.
+const CATCH_UP_LIMIT: u32 = 1000;
+
 struct Run<'a, S: Subject> {
     plan: &'a Plan,
     subject: &'a S,
@@ -206,6 +209,8 @@ impl<'a, S: Subject> Run<'a, S> {
         self.judge(led, "a leader within 40 E", || "nobody leads".to_owned());
         self.judge_progress(begun);
         self.clients.done = true;
+        let all = self.go_on_while(e * CATCH_UP_LIMIT, |run| !run.all_have_everything());
+        self.judge(all, "progress after healing", || "a member never gets everything".to_owned());
         // Reads of a node that no leader speaks to any more are refused after ten.
         self.go_on_until(self.world.now() + e * 13);
         self.judge_idle();
@@ -250,13 +255,14 @@ impl<'a, S: Subject> Run<'a, S> {
         }
     }
 
-    /// A healthy cluster that nobody asks anything is quiet, unless a member still has a log to catch up on.
+    fn all_have_everything(&self) -> bool {
+        let committed = self.world.logs.committed();
+        let done = |id: NodeId| self.world.core(id.0).is_some_and(|core| core.pulse().applied == committed);
+        self.world.logs.in_force().members().into_iter().all(done)
+    }
+
+    /// A healthy cluster that nobody asks anything is quiet.
     fn judge_idle(&mut self) {
-        let (members, committed) = (self.world.logs.in_force().members(), self.world.logs.committed());
-        let done = |id: &NodeId| self.world.core(id.0).is_some_and(|core| core.pulse().applied == committed);
-        if !members.iter().all(done) {
-            return;
-        }
         let timing = &self.plan.core.timing;
         let (e, heartbeat) = (timing.promise(), timing.heartbeat_interval);
         let before = self.world.tally().messages;
