@@ -8,12 +8,13 @@
 //! leader is left alone), `succession` (who stands when) and `standing` (why nobody leads); `replication`, `progress` and
 //! `contact` (the leader's side of the log), `follower` (the other side); `commit` (what is agreed, and how it reaches the
 //! state machine); `lease`, `read` and `forward` (reads, by promises, by a round, at followers); `abdication` (how a term
-//! ends in order); `membership` (who belongs to the group); `disk` (what must wait for the disk). `role` holds what belongs to a role alone, `invariants` what must
-//! always be true, `fingerprint` what distinguishes two situations.
+//! ends in order); `membership` (who belongs to the group); `snapshot` (where the log begins); `disk` (what must wait for
+//! the disk). `role` holds what belongs to a role alone, `invariants` what must always be true, `fingerprint` what
+//! distinguishes two situations.
 //!
-//! Chapters 3, 6.4 and 9.6 of Ongaro's dissertation ("Consensus: Bridging Theory and Practice", 2014) are implemented
-//! here. Deviations: heartbeat and AppendEntries are one message; pre-vote and promises are always on; a vote request
-//! is refused during a promise *before* its term is adopted; there are no snapshots yet.
+//! Chapters 3 and 4, 5.1 to 5.3, 6.4 and 9.6 of Ongaro's dissertation ("Consensus: Bridging Theory and Practice", 2014) are implemented
+//! here. Deviations: heartbeat, AppendEntries and the offer of a snapshot, which is then pulled, are one message; pre-vote and promises are always on; a vote request
+//! is refused during a promise *before* its term is adopted.
 
 mod abdication;
 mod commit;

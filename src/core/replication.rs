@@ -176,17 +176,17 @@ impl Core {
 
     /// Sends one append that starts at `next`; joins it to one that has not left yet.
     fn send_append(&mut self, peer: NodeId, next: Index, entries: Vec<Entry>, now: Instant, out: &mut Output) {
-        let prev = next.previous();
-        let (slice, snapshot) = match self.log.term_at(prev) {
-            Some(term) => match LogSlice::new(EntryId { term, index: prev }, entries) {
-                Ok(slice) => (slice, false),
-                // What came back from the disk is not what was written there.
-                Err(_) => return self.abdicate_and_stop(now, Fatal::LogFailed, out),
-            },
-            None => match self.offer() {
-                Some(slice) => (slice, true),
-                None => return self.abdicate_and_stop(now, Fatal::LogFailed, out),
-            },
+        let index = next.previous();
+        let (prev, entries, snapshot) = match self.log.term_at(index) {
+            Some(term) => (EntryId { term, index }, entries, false),
+            None => {
+                let (end, snapshot) = self.offer();
+                (end, Vec::new(), snapshot)
+            }
+        };
+        let Ok(slice) = LogSlice::new(prev, entries) else {
+            // What came back from the disk is not what was written there.
+            return self.abdicate_and_stop(now, Fatal::LogFailed, out);
         };
         let (term, commit, rank) = (self.hard_state.term, self.commit, self.rank_of(peer));
         let Role::Leader(leader) = &mut self.role else { return };

@@ -6,7 +6,7 @@
 //! offered and lacks.
 
 use crate::core::{Core, Install, Output};
-use crate::log::{Compaction, LogSlice};
+use crate::log::Compaction;
 use crate::quorum::Configuration;
 use crate::time::Instant;
 use crate::types::{EntryId, Index, NodeId};
@@ -71,8 +71,10 @@ impl Core {
         }
     }
 
-    /// An empty append behind the snapshot, for a peer whose next entry is gone.
-    pub(super) fn offer(&self) -> Option<LogSlice> {
-        LogSlice::new(self.snapshot?, Vec::new()).ok()
+    /// What an append to a peer whose next entry is gone stands behind: the snapshot's last entry, and whether there is a
+    /// snapshot. Without one the peer hears that somebody leads, and no more.
+    pub(super) fn offer(&self) -> (EntryId, bool) {
+        let end = self.snapshot.filter(|end| end.index >= self.log.base().index);
+        (end.unwrap_or(self.log.base()), end.is_some())
     }
 }

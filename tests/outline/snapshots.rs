@@ -269,6 +269,25 @@ fn r03_a_snapshot_joins_no_earlier_write() {
     assert!(last.entries.is_empty() && out.writes.iter().any(|write| !write.entries.is_empty()));
 }
 
+/// A node that was started without the snapshot that its log begins behind leads all the same: who needs what is gone hears
+/// from it, and waits until there is a snapshot again.
+#[test]
+fn r03_a_leader_without_its_snapshot_leads_on() {
+    let mut lone = leader_with_a_snapshot().restart();
+    lone.now = lone.now + ms(E);
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    let (term, append) = appends_to(3, &sent).remove(0);
+    let mismatch = AppendOutcome::Mismatch { prev: append.slice.prev().index, last: FOUNDED, conflict: None };
+    lone.answer_append(3, term, &append, mismatch);
+    let beats = lone.pass_with(&[2], 3 * E);
+    assert!(offers(3, &beats).is_empty() && !appends_to(3, &beats).is_empty());
+    assert_eq!((lone.role(), lone.core.status().stopped), (RoleKind::Leader, None));
+    let last = EntryId { index: Index(lone.commit()), ..lone.last() };
+    lone.step(Input::SnapshotTaken(last));
+    assert_eq!(offers(3, &lone.pass(100)), [last]);
+}
+
 /// A peer that kept up and fell behind while the log before its next entry went.
 #[test]
 fn r03_a_peer_that_falls_behind_the_beginning_of_the_log() {
