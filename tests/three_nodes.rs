@@ -204,3 +204,42 @@ fn p15_all_members_are_swapped_while_clients_write() {
     cluster.propose("after all");
     cluster.assert_equal_and_complete();
 }
+
+/// A newcomer is told where the others are, to answer them; nobody is told where it is but the leader that adds it: the
+/// configuration says so to everybody, also after a restart without any peers in the settings, and when a node has moved.
+#[test]
+fn members_find_each_other_by_the_configuration() {
+    let mut cluster = Cluster::start(3);
+    cluster.propose("before");
+    let leader = cluster.leader();
+    cluster.run_alone(4);
+    let address = |cluster: &Cluster, id: u64| cluster.running[&id].node.local_addr().unwrap().to_string();
+    for other in 1..=3 {
+        cluster.running[&4].node.set_peer(NodeId(other), address(&cluster, other)).unwrap();
+    }
+    let located = |cluster: &Cluster| {
+        let all = Configuration::of_voters((1..=4).map(NodeId)).unwrap();
+        (1..=4).fold(all, |all, id| all.with_address(NodeId(id), &address(cluster, id)).unwrap())
+    };
+    wait_for("the newcomer to be a voter", || {
+        let change = Change { expected: None, to: located(&cluster), patience: Duration::from_secs(30) };
+        let ticket = cluster.running[&cluster.leader_of_members()].group.change(change);
+        ticket.wait_timeout(node_support::LONG).unwrap_or_else(|_| panic!("no answer")).ok()
+    });
+    // The newcomer is needed now, and so it has to reach the others and they it.
+    cluster.stop(leader);
+    cluster.propose("without the first leader");
+    // It comes back at another port, where nobody looks for it before the configuration says so.
+    cluster.run_alone(leader);
+    wait_for("the moved one to be told of", || {
+        let mut to = Configuration::of_voters((1..=4).map(NodeId)).unwrap();
+        for id in cluster.running.keys() {
+            to = to.with_address(NodeId(*id), &address(&cluster, *id)).unwrap();
+        }
+        let change = Change { expected: None, to, patience: Duration::from_secs(30) };
+        let leader = cluster.running.values().find(|one| one.group.status().unwrap().core.role == RoleKind::Leader)?;
+        leader.group.change(change).wait_timeout(node_support::LONG).unwrap_or_else(|_| panic!("no answer")).ok()
+    });
+    cluster.propose("after the move");
+    cluster.assert_equal_and_complete();
+}

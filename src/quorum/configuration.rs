@@ -1,7 +1,9 @@
 //! The members of a group, possibly in transition (dissertation §4.3).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::quorum::{Tally, Voters};
 use crate::types::NodeId;
@@ -15,6 +17,8 @@ pub struct Configuration {
     voters: Voters,
     outgoing: Voters,
     learners: Voters,
+    /// Where members can be reached; opaque here. Invariant: members only.
+    addresses: BTreeMap<NodeId, Arc<str>>,
 }
 
 /// A configuration that cannot be.
@@ -30,6 +34,9 @@ pub enum ConfigurationError {
     /// More members than [`Configuration::MAX_MEMBERS`].
     #[error("{0} members are more than the {max} allowed", max = Configuration::MAX_MEMBERS)]
     TooManyMembers(usize),
+    /// An address of a node that is no member, or one that is empty or longer than [`Configuration::MAX_ADDRESS_BYTES`].
+    #[error("the address of {0} has 1 to {max} bytes, and {0} is a member", max = Configuration::MAX_ADDRESS_BYTES)]
+    BadAddress(NodeId),
     /// Bytes that are no configuration, or of a later version.
     #[error("the bytes are no configuration of a version this program knows")]
     Malformed,
@@ -38,7 +45,12 @@ pub enum ConfigurationError {
 impl Configuration {
     /// The largest number of members, all kinds together.
     pub const MAX_MEMBERS: usize = 255;
+    /// The longest address of a member, in bytes.
+    pub const MAX_ADDRESS_BYTES: usize = 255;
+    /// Without addresses.
     const VERSION: u8 = 1;
+    /// With them.
+    const VERSION_WITH_ADDRESSES: u8 = 2;
 
     /// A configuration of voters only, not joint.
     ///
@@ -53,11 +65,11 @@ impl Configuration {
     /// # Errors
     /// [`ConfigurationError`] names what is wrong.
     pub fn new(voters: Voters, outgoing: Voters, learners: Voters) -> Result<Self, ConfigurationError> {
-        let all = Self { voters, outgoing, learners };
+        let all = Self { voters, outgoing, learners, addresses: BTreeMap::new() };
         if all.size() > Self::MAX_MEMBERS {
             return Err(ConfigurationError::TooManyMembers(all.size()));
         }
-        let Self { voters, outgoing, learners } = all;
+        let Self { voters, outgoing, learners, .. } = &all;
         if voters.is_empty() {
             return Err(ConfigurationError::NoVoters);
         }
@@ -65,7 +77,38 @@ impl Configuration {
         if let Some(node) = nobody.or_else(|| voters.iter().find(|node| learners.contains(*node))) {
             return Err(ConfigurationError::BadMember(node));
         }
-        Ok(Self { voters, outgoing, learners })
+        Ok(all)
+    }
+
+    /// The same, and the member `node` can be reached at `address`, `host:port` for TCP. Members without an address are
+    /// the host's to find.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::BadAddress`] if it is no member, or the address is empty or too long.
+    pub fn with_address(mut self, node: NodeId, address: &str) -> Result<Self, ConfigurationError> {
+        if !self.is_member(node) || !(1..=Self::MAX_ADDRESS_BYTES).contains(&address.len()) {
+            return Err(ConfigurationError::BadAddress(node));
+        }
+        self.addresses.insert(node, address.into());
+        Ok(self)
+    }
+
+    /// Where members can be reached, as far as it is said, in ascending order.
+    pub fn addresses(&self) -> impl Iterator<Item = (NodeId, &str)> {
+        self.addresses.iter().map(|(node, address)| (*node, &**address))
+    }
+
+    /// Without the addresses of those who are no members.
+    fn members_only(mut self) -> Self {
+        let addresses = std::mem::take(&mut self.addresses);
+        self.addresses = addresses.into_iter().filter(|(node, _)| self.is_member(*node)).collect();
+        self
+    }
+
+    /// Addresses of `newer` as well, which count where both have one.
+    fn with_addresses_of(mut self, newer: &Self) -> Self {
+        self.addresses.extend(newer.addresses.clone());
+        self.members_only()
     }
 
     /// What counts for [`MAX_MEMBERS`](Self::MAX_MEMBERS): all three sets, so a voter of both halves counts twice.
@@ -158,12 +201,13 @@ impl Configuration {
         let newcomers = self.newcomers(target);
         if !newcomers.is_empty() {
             let learners = Voters::from_nodes(self.learners.iter().chain(newcomers));
-            return Some(Self { learners, ..self.clone() });
+            return Some(Self { learners, ..self.clone() }.with_addresses_of(target));
         }
         let added = target.voters.iter().filter(|node| !self.voters.contains(*node)).count();
         let removed = self.voters.iter().filter(|node| !target.voters.contains(*node)).count();
         let outgoing = if added + removed > 1 { self.voters.clone() } else { Voters::default() };
-        Some(Self { outgoing, ..target.clone() })
+        let next = Self { outgoing, addresses: self.addresses.clone(), ..target.clone() };
+        Some(if next.is_joint() { next.with_addresses_of(target) } else { target.clone() })
     }
 
     /// Every configuration on the way to `target`, which is the last; see [`next_towards`](Self::next_towards).
@@ -174,7 +218,7 @@ impl Configuration {
     /// What a joint configuration becomes.
     #[must_use]
     pub fn left(&self) -> Self {
-        Self { outgoing: Voters::default(), ..self.clone() }
+        Self { outgoing: Voters::default(), ..self.clone() }.members_only()
     }
 
     /// The voters of `target` that are no members here.
@@ -182,19 +226,28 @@ impl Configuration {
         target.voters.iter().filter(|node| !self.is_member(*node)).collect()
     }
 
-    /// The bytes of a configuration entry: version, three counts, then the ids, little endian. The same
-    /// configuration always gives the same bytes.
+    /// The bytes of a configuration entry: version, three counts, then the ids, little endian; then, if there are addresses,
+    /// their count, and each with its node's id and one byte for its length. The same configuration always gives the same bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let sets = [&self.voters, &self.outgoing, &self.learners];
         let mut bytes = BytesMut::with_capacity(4 + 8 * sets.iter().map(|set| set.len()).sum::<usize>());
-        bytes.put_u8(Self::VERSION);
+        bytes.put_u8(if self.addresses.is_empty() { Self::VERSION } else { Self::VERSION_WITH_ADDRESSES });
         for set in sets {
             // `new` keeps the sum within MAX_MEMBERS = 255.
             bytes.put_u8(u8::try_from(set.len()).unwrap_or(u8::MAX));
         }
         for node in sets.into_iter().flat_map(Voters::iter) {
             bytes.put_u64_le(node.0);
+        }
+        if !self.addresses.is_empty() {
+            bytes.put_u8(u8::try_from(self.addresses.len()).unwrap_or(u8::MAX));
+        }
+        for (node, address) in self.addresses() {
+            bytes.put_u64_le(node.0);
+            // `with_address` keeps it short.
+            bytes.put_u8(u8::try_from(address.len()).unwrap_or(u8::MAX));
+            bytes.put_slice(address.as_bytes());
         }
         bytes.freeze()
     }
@@ -205,18 +258,40 @@ impl Configuration {
     /// [`ConfigurationError::Malformed`] for other bytes or a later version; otherwise as [`Configuration::new`].
     pub fn decode(mut bytes: &[u8]) -> Result<Self, ConfigurationError> {
         const HEAD: usize = 4;
-        if bytes.len() < HEAD || bytes.get_u8() != Self::VERSION {
+        let version = *bytes.first().ok_or(ConfigurationError::Malformed)?;
+        let known = version == Self::VERSION || version == Self::VERSION_WITH_ADDRESSES;
+        if bytes.len() < HEAD || !known {
             return Err(ConfigurationError::Malformed);
         }
+        bytes.advance(1);
         let counts: [usize; 3] = std::array::from_fn(|_| usize::from(bytes.get_u8()));
-        if bytes.len() != 8 * counts.iter().sum::<usize>() {
+        if bytes.len() < 8 * counts.iter().sum::<usize>() {
             return Err(ConfigurationError::Malformed);
         }
         let [voters, outgoing, learners] =
             counts.map(|count| Voters::from_nodes((0..count).map(|_| NodeId(bytes.get_u64_le()))));
         let decoded = Self::new(voters, outgoing, learners)?;
-        let all_distinct = decoded.size();
-        if all_distinct == counts.iter().sum::<usize>() { Ok(decoded) } else { Err(ConfigurationError::Malformed) }
+        let addresses = if version == Self::VERSION { 0 } else { bytes.try_get_u8().unwrap_or(0) };
+        // What encodes differently was not written by us: an id twice, addresses out of order, none where there are some.
+        if decoded.size() != counts.iter().sum::<usize>() || (addresses == 0) == (version != Self::VERSION) {
+            return Err(ConfigurationError::Malformed);
+        }
+        decoded.decode_addresses(addresses, bytes)
+    }
+
+    fn decode_addresses(mut self, count: u8, mut bytes: &[u8]) -> Result<Self, ConfigurationError> {
+        const HEAD: usize = 9;
+        for _ in 0..count {
+            if bytes.len() < HEAD {
+                return Err(ConfigurationError::Malformed);
+            }
+            let (node, length) = (NodeId(bytes.get_u64_le()), usize::from(bytes.get_u8()));
+            let address = bytes.split_off(..length).and_then(|address| std::str::from_utf8(address).ok());
+            let in_order = self.addresses.keys().next_back().is_none_or(|last| *last < node);
+            let address = address.filter(|_| in_order).ok_or(ConfigurationError::Malformed)?;
+            self = self.with_address(node, address)?;
+        }
+        if bytes.is_empty() { Ok(self) } else { Err(ConfigurationError::Malformed) }
     }
 }
 
@@ -235,7 +310,7 @@ impl fmt::Display for Configuration {
             f.write_str(", learners ")?;
             list(f, &self.learners)?;
         }
-        Ok(())
+        self.addresses().try_for_each(|(node, address)| write!(f, ", {node} at {address}"))
     }
 }
 
@@ -316,6 +391,51 @@ mod tests {
         Configuration::new(simple.voters.clone(), set(&[7, 8]), simple.learners.clone()).unwrap()
     }
 
+    fn at(configuration: Configuration, addresses: &[(u64, &str)]) -> Configuration {
+        addresses.iter().fold(configuration, |all, (node, address)| all.with_address(NodeId(*node), address).unwrap())
+    }
+
+    /// Whoever is a member can be reached at every step; who goes takes its address along. A move alone is a step, too.
+    #[test]
+    fn addresses_are_those_of_the_members() {
+        let old = at(Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap(), &[(1, "a:1"), (2, "b:1")]);
+        let new = at(Configuration::of_voters([3, 4, 5].map(NodeId)).unwrap(), &[(3, "c:1"), (4, "d:1")]);
+        let steps: Vec<_> = way(&old, &new).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            steps,
+            [
+                "n1 n2 n3, learners n4 n5, n1 at a:1, n2 at b:1, n3 at c:1, n4 at d:1",
+                "n3 n4 n5 | n1 n2 n3, n1 at a:1, n2 at b:1, n3 at c:1, n4 at d:1",
+                "n3 n4 n5, n3 at c:1, n4 at d:1",
+            ]
+        );
+        let moved = at(old.clone(), &[(1, "z:9")]);
+        assert_eq!(way(&old, &moved), [moved]);
+    }
+
+    #[test]
+    fn addresses_of_others_and_impossible_ones_are_refused() {
+        let one = Configuration::of_voters([NodeId(1)]).unwrap();
+        for (node, address) in [(2, "b:1"), (1, ""), (1, &*"x".repeat(256))] {
+            let refused = one.clone().with_address(NodeId(node), address);
+            assert_eq!(refused, Err(ConfigurationError::BadAddress(NodeId(node))));
+        }
+    }
+
+    /// Without addresses the bytes are those that older versions read.
+    #[test]
+    fn bytes_have_the_oldest_version_that_says_it() {
+        let plain = Configuration::of_voters([1, 2].map(NodeId)).unwrap();
+        assert_eq!(plain.encode()[0], 1);
+        let located = at(plain, &[(2, "b:1"), (1, "a:1")]);
+        let bytes = located.encode();
+        assert_eq!((bytes[0], bytes.len()), (2, 4 + 16 + 1 + 2 * (8 + 1 + 3)));
+        assert_eq!(Configuration::decode(&bytes), Ok(located));
+        for cut in 1..bytes.len() {
+            assert!(Configuration::decode(&bytes[..cut]).is_err(), "{cut}");
+        }
+    }
+
     #[test]
     fn bytes_of_another_version_are_refused() {
         let mut bytes = joint().encode().to_vec();
@@ -343,12 +463,17 @@ mod tests {
             steps.last() == Some(&to) && steps.windows(2).all(|pair| quorums_overlap(&pair[0], &pair[1]))
         }
 
-        fn configurations_survive_encoding(voters: Vec<u8>, outgoing: Vec<u8>, learners: Vec<u8>) -> bool {
+        fn configurations_survive_encoding(voters: Vec<u8>, outgoing: Vec<u8>, learners: Vec<u8>, ports: u8) -> bool {
             let sets = [voters, outgoing, learners]
                 .map(|ids| Voters::from_nodes(ids.into_iter().take(60).map(|id| NodeId(u64::from(id) + 1))));
             let [voters, outgoing, learners] = sets;
             match Configuration::new(voters, outgoing, learners) {
-                Ok(configuration) => Configuration::decode(&configuration.encode()) == Ok(configuration),
+                Ok(configuration) => {
+                    let located = configuration.members().into_iter().filter(|node| node.0 as u8 & ports != 0);
+                    let add = |all: Configuration, node: NodeId| all.with_address(node, &format!("host:{node}")).unwrap();
+                    let configuration = located.fold(configuration, add);
+                    Configuration::decode(&configuration.encode()) == Ok(configuration)
+                }
                 Err(_) => true,
             }
         }

@@ -18,6 +18,7 @@ use crate::config::CoreConfig;
 use crate::core::{Change, Consistency, Core, Event, Input, Lease, Load, NoLeader, Restored, StartError};
 use crate::log::{Entry, Write};
 use crate::message::Message;
+use crate::quorum::Configuration;
 use crate::time::{Duration, Instant};
 use crate::types::{GroupId, Index, NodeId, WriteSeq};
 
@@ -137,6 +138,10 @@ pub trait Effects {
     /// Something an observer wants to know. After [`Event::Stopped`] nothing more is handed to the group's state
     /// machine, and after [`Event::Removed`] perhaps nothing: reads that wait for more are to be refused.
     fn event(&mut self, group: GroupId, event: Event);
+
+    /// This configuration is in use from now on, committed or not: its members are where it says. Told at the first flush
+    /// and whenever it changes.
+    fn members(&mut self, group: GroupId, configuration: &Configuration);
 
     /// The group knows no leader: told whenever a round is lost, and once when that has lasted for long: then reads that
     /// wait for more than was handed to the state machine are to be refused.

@@ -65,6 +65,8 @@ impl Effects for Kept {
         answer.give();
     }
     fn event(&mut self, _group: GroupId, _event: Event) {}
+
+    fn members(&mut self, _group: GroupId, _configuration: &Configuration) {}
     fn leaderless(&mut self, _group: GroupId, how: Leaderless) {
         self.leaderless.push(how);
     }

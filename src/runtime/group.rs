@@ -151,8 +151,9 @@ impl<O: Send + 'static> Group<O> {
     /// New voters get the log as learners first, for as long as [`Change::patience`] allows; then one voter more or less
     /// is one step, anything else goes by way of a joint configuration. A leader that is no voter in the end hands over
     /// to one. Proposals and reads go on meanwhile. A new node must have called
-    /// [`Node::join_group`](super::Node::join_group), and be known by its address to the others and they to it
-    /// ([`Node::set_peer`](super::Node::set_peer)).
+    /// [`Node::join_group`](super::Node::join_group) and know where the leader is, to answer it; the others find it at
+    /// its address in the configuration ([`Configuration::with_address`](crate::quorum::Configuration::with_address)), or
+    /// are told ([`Node::set_peer`](super::Node::set_peer)).
     ///
     /// The ticket ends in the index of the new configuration, which is committed then, or in a [`ChangeError`] that says
     /// whether anything was changed.

@@ -64,6 +64,8 @@ pub(super) struct Hosted {
     next_transfer: u64,
     changes: BTreeMap<ChangeId, ChangeReply>,
     next_change: u64,
+    /// Where the members are was told at least once.
+    members_told: bool,
     /// The lease as the other threads know it.
     published: Option<Lease>,
     command_bytes: usize,
@@ -100,6 +102,7 @@ impl Hosted {
             next_transfer: 0,
             changes: BTreeMap::new(),
             next_change: 0,
+            members_told: false,
             published: None,
             command_bytes: limits.command_bytes,
             waiting_limit: limits.uncommitted_entries,
@@ -212,7 +215,12 @@ impl Hosted {
                 effects.answer(Answer::Change(reply, result.map_err(Into::into)));
             }
         }
-        for event in mem::take(&mut self.out.events) {
+        let events = mem::take(&mut self.out.events);
+        let changed = events.iter().any(|event| matches!(event, Event::Configuration { .. }));
+        if !mem::replace(&mut self.members_told, true) || changed {
+            effects.members(group, self.core.configuration());
+        }
+        for event in events {
             counters.unknown += self.observe(event, effects);
             effects.event(group, event);
         }

@@ -32,11 +32,12 @@ use crate::core::{Event, Lease, Load};
 use crate::log::Write;
 use crate::message::Message;
 use crate::metrics::EnteringCounters;
+use crate::quorum::Configuration;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, Weak, thread_local};
 use crate::time::Duration;
 use crate::transport::{Inbound, Transport};
-use crate::types::{GroupId, Index};
+use crate::types::{GroupId, Index, NodeId};
 
 /// How often one visitor drains the inbox before the timer's thread takes over.
 const ROUNDS: usize = 32;
@@ -94,6 +95,8 @@ struct Aftermath {
     answers: Vec<Answer>,
     events: Vec<(GroupId, Event)>,
     leaderless: Vec<(GroupId, Leaderless)>,
+    /// Where members can be reached, and by what.
+    addresses: Vec<(Arc<dyn Transport>, NodeId, String)>,
     /// By how much the clock jumped.
     jumped: Option<Duration>,
 }
@@ -232,6 +235,9 @@ impl Entrance {
         for answer in aftermath.answers {
             answer.give();
         }
+        for (transport, node, address) in aftermath.addresses {
+            transport.set_address(node, &address);
+        }
         if let Some(by) = aftermath.jumped {
             warn!(self.logger, "the machine slept, or its clock jumped: leases are earned anew"; "by" => ?by);
         }
@@ -339,6 +345,12 @@ impl Effects for Outbox {
             _ => {}
         }
         self.aftermath.events.push((group, event));
+    }
+
+    fn members(&mut self, _group: GroupId, configuration: &Configuration) {
+        let Some(transport) = &self.transport else { return };
+        let addresses = configuration.addresses().map(|(node, at)| (transport.clone(), node, at.to_owned()));
+        self.aftermath.addresses.extend(addresses);
     }
 
     fn leaderless(&mut self, group: GroupId, how: Leaderless) {

@@ -220,6 +220,9 @@ impl Effects for Wanted {
         self.events.push(event);
     }
 
+    /// Simulated nodes know each other by their ids.
+    fn members(&mut self, _group: GroupId, _configuration: &Configuration) {}
+
     fn leaderless(&mut self, _group: GroupId, how: Leaderless) {
         self.silence |= how.long;
     }

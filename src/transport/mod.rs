@@ -46,6 +46,10 @@ pub trait Transport: Send + Sync + 'static {
     /// dropped and counted in [`stats`](Self::stats); Raft sends it again when it still matters.
     fn send(&self, batch: &mut Vec<Message>);
 
+    /// A configuration says where `node` can be reached. Does not wait for the peer. Does nothing unless it is overridden: a
+    /// transport may know better.
+    fn set_address(&self, _node: NodeId, _address: &str) {}
+
     /// What happened so far. Takes short locks, does not block.
     fn stats(&self) -> TransportStats;
 

@@ -139,6 +139,12 @@ impl Tcp {
 }
 
 impl Transport for Tcp {
+    fn set_address(&self, node: NodeId, address: &str) {
+        if let Err(error) = self.set_peer(node, address) {
+            slog::warn!(self.context.logger, "cannot reach a member"; "node" => %node, "address" => address, "error" => %error);
+        }
+    }
+
     fn send(&self, batch: &mut Vec<Message>) {
         if batch.is_empty() {
             return;

@@ -117,6 +117,16 @@ impl Cluster {
         self.running.insert(id, Running { node, group, journal });
     }
 
+    /// Starts a node that knows nobody and whom nobody knows; founds it if it is to join.
+    pub(crate) fn run_alone(&mut self, id: u64) {
+        let others = std::mem::take(&mut self.running);
+        if !self.dir(id).exists() {
+            Node::found(self.dir(id), cluster_id(), NodeId(id)).unwrap();
+        }
+        self.run(id);
+        self.running.extend(others);
+    }
+
     /// Founds and starts a node that is to join.
     pub(crate) fn run_newcomer(&mut self, id: u64) {
         Node::found(self.dir(id), cluster_id(), NodeId(id)).unwrap();
