@@ -5,6 +5,8 @@
 //! peers whose next entry is gone (an append with a flag, after the snapshot's last entry), and asks for one that it is
 //! offered and lacks.
 
+use bytes::Bytes;
+
 use crate::core::{Core, Install, Output};
 use crate::log::Compaction;
 use crate::quorum::Configuration;
@@ -23,13 +25,22 @@ impl Core {
         self.compact_to(Index(last.index.0.saturating_sub(kept)), out);
     }
 
-    fn compact_to(&mut self, index: Index, out: &mut Output) {
-        let Some(term) = self.log.term_at(index).filter(|_| index > self.log.base().index) else { return };
-        let last = EntryId { term, index };
+    /// What a snapshot of the state up to `index` is to be labelled with: the last entry in it, and the configuration in
+    /// use as of that entry (its index and bytes). `None` if the log does not reach back so far, or is not applied so far.
+    #[must_use]
+    pub fn snapshot_at(&self, index: Index) -> Option<(EntryId, (Index, Bytes))> {
+        let term = self.log.term_at(index).filter(|_| index <= self.commit)?;
         let (at, configuration) = self.configurations.committed(index);
-        let compaction = Compaction { last, configuration: (at, configuration.encode()) };
+        Some((EntryId { term, index }, (at, configuration.encode())))
+    }
+
+    fn compact_to(&mut self, index: Index, out: &mut Output) {
+        let Some((last, configuration)) = self.snapshot_at(index).filter(|_| index > self.log.base().index) else {
+            return;
+        };
         self.log.compact(last);
-        self.configurations.forget_before(at);
+        self.configurations.forget_before(configuration.0);
+        let compaction = Compaction { last, configuration };
         self.disk.compact(compaction, out);
     }
 

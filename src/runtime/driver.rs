@@ -15,12 +15,12 @@ use super::error::{ChangeError, Interruption, ProposalError, ReadError, Transfer
 use super::hosted::Hosted;
 use super::reply::{Answer, ChangeReply, ReadReply, Reply, TransferReply};
 use crate::config::CoreConfig;
-use crate::core::{Change, Consistency, Core, Event, Input, Lease, Load, NoLeader, Restored, StartError};
+use crate::core::{Change, Consistency, Core, Event, Input, Install, Lease, Load, NoLeader, Restored, StartError};
 use crate::log::{Entry, Write};
 use crate::message::Message;
 use crate::quorum::Configuration;
 use crate::time::{Duration, Instant};
-use crate::types::{GroupId, Index, NodeId, WriteSeq};
+use crate::types::{EntryId, GroupId, Index, NodeId, WriteSeq};
 
 pub use super::hosted::GroupStatus;
 
@@ -98,6 +98,23 @@ pub enum ShardInput {
         /// The entries, `None` if they cannot be read.
         entries: Option<Vec<Entry>>,
     },
+    /// A snapshot of the group's state machine is durable here and can be fetched.
+    SnapshotTaken {
+        /// The group.
+        group: GroupId,
+        /// The last entry whose effect is in it.
+        last: EntryId,
+    },
+    /// The answer to [`Effects::install`]: a snapshot of another node is durable here, and the group's state machine was
+    /// replaced by it.
+    SnapshotInstalled {
+        /// The group.
+        group: GroupId,
+        /// The last entry whose effect is in it.
+        last: EntryId,
+        /// The configuration in use as of that entry, and where it stands.
+        configuration: (Index, Configuration),
+    },
 }
 
 /// A committed entry on its way to the state machine, with whoever waits for it here.
@@ -131,6 +148,10 @@ pub trait Effects {
 
     /// Reads entries of the group from the log's store; then [`ShardInput::Loaded`].
     fn load(&mut self, group: GroupId, load: Load);
+
+    /// Fetches a snapshot and replaces the group's state machine by it; then [`ShardInput::SnapshotInstalled`]. Asked for
+    /// again and again while it is needed, also while it is on its way; what comes of it may come late or never.
+    fn install(&mut self, group: GroupId, install: Install);
 
     /// Gives this answer, outside the shard's lock.
     fn answer(&mut self, answer: Answer);
@@ -273,6 +294,15 @@ impl Shard {
             }
             ShardInput::Loaded { group, load, entries } => {
                 self.step(now, group, Input::Loaded { load, entries });
+            }
+            ShardInput::SnapshotTaken { group, last } => {
+                self.step(now, group, Input::SnapshotTaken(last));
+            }
+            ShardInput::SnapshotInstalled { group, last, configuration } => {
+                if let Some(hosted) = self.groups.get_mut(&group) {
+                    self.counters.unknown += hosted.replaced_up_to(last.index, effects);
+                    self.step(now, group, Input::SnapshotInstalled { last, configuration });
+                }
             }
         }
     }

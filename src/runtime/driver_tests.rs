@@ -3,11 +3,12 @@
 use super::*;
 use crate::config::CoreConfig;
 use crate::core::RoleKind;
-use crate::message::{Abdicate, Body};
+use crate::log::LogSlice;
+use crate::message::{Abdicate, AppendEntries, Body};
 use crate::quorum::Configuration;
 use crate::runtime::{ReadTicket, Ticket, TransferTicket};
 use crate::time::Duration;
-use crate::types::{NodeId, Term};
+use crate::types::{NodeId, RoundId, Term};
 
 const GROUP: GroupId = GroupId(1);
 
@@ -19,6 +20,7 @@ struct Kept {
     applies: Vec<(GroupId, Vec<Committed>)>,
     leases: BTreeMap<GroupId, Lease>,
     leaderless: Vec<Leaderless>,
+    installs: Vec<(GroupId, Install)>,
     /// What was wanted, in order.
     calls: Vec<Call>,
 }
@@ -67,6 +69,10 @@ impl Effects for Kept {
     fn event(&mut self, _group: GroupId, _event: Event) {}
 
     fn members(&mut self, _group: GroupId, _configuration: &Configuration) {}
+    fn install(&mut self, group: GroupId, install: Install) {
+        self.installs.push((group, install));
+    }
+
     fn leaderless(&mut self, _group: GroupId, how: Leaderless) {
         self.leaderless.push(how);
     }
@@ -474,6 +480,45 @@ fn p11_what_is_committed_is_answered_although_leadership_was_lost() {
     bench.finish();
     assert!(answered(committed).unwrap().is_ok());
     assert_eq!(bench.shard.counters().unknown, 1);
+}
+
+/// `c33`: a leader has committed a command that is not applied here yet, loses its role, and gets a snapshot in place of its
+/// log: whoever waits for the command learns that nobody knows what became of it.
+#[test]
+fn c33_a_snapshot_in_place_of_an_entry_leaves_its_outcome_unknown() {
+    let mut bench = Bench::new(1, [1, 2, 3]);
+    bench.elect_by(&[2, 3]);
+    let waiting = bench.propose(GROUP);
+    bench.flush();
+    bench.answer(&[2, 3]);
+    let (commit, term) = (bench.core().commit, bench.core().term);
+    assert!(bench.core().durable < commit, "its own disk has not moved");
+    bench.pass(Duration::from_millis(2_000), &[]);
+    assert_ne!(bench.core().role, RoleKind::Leader);
+    let Err(waiting) = waiting.wait_timeout(Duration::ZERO) else { panic!("it is committed") };
+
+    let last = EntryId { term, index: commit.plus(10) };
+    let prev = EntryId { term, index: last.index };
+    let offer = |bench: &mut Bench| {
+        let slice = LogSlice::new(prev, Vec::new()).unwrap();
+        let (stamp, round, term) = (Instant::from_nanos(1), RoundId(1), Term(term.0 + 1));
+        let append = AppendEntries { stamp, round, commit: last.index, rank: None, fresh: None, snapshot: true, slice };
+        let message = Message { group: GROUP, from: NodeId(2), to: NodeId(1), term, body: Body::AppendEntries(append) };
+        bench.handle(ShardInput::Received(vec![message]));
+        bench.flush();
+    };
+    offer(&mut bench);
+    offer(&mut bench);
+    assert_eq!(bench.kept.installs, vec![(GROUP, Install { from: NodeId(2), last }); 2], "asked for until it is here");
+    let voters = Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap();
+    bench.handle(ShardInput::SnapshotInstalled { group: GROUP, last, configuration: (Index(1), voters) });
+    bench.flush();
+    let installed = Interruption::SnapshotInstalled { last: last.index };
+    assert_eq!(answered(waiting), Some(Err(ProposalError::Unknown(installed))));
+    assert_eq!(bench.shard.counters().unknown, 1);
+    let read = bench.read(Consistency::Local);
+    bench.flush();
+    assert_eq!(read.wait_timeout(Duration::ZERO).ok(), Some(Ok(last.index)), "the state machine is there already");
 }
 
 /// A group without a leader says why after each lost round, and once that it has lasted for long; the same again after

@@ -1,7 +1,7 @@
 //! What a caller of a group may be told, and what to do about it.
 
 use crate::core::{self, Fatal, ProposeError};
-use crate::types::{EntryId, NodeId};
+use crate::types::{EntryId, Index, NodeId};
 
 /// A proposal was not applied here.
 ///
@@ -85,6 +85,13 @@ pub enum Interruption {
     /// The node was shut down.
     #[error("the node was shut down")]
     ShutDown,
+    /// A snapshot of another node took the place of this node's log and state up to behind the command's entry. It holds
+    /// the command's effect if the command was committed.
+    #[error("a snapshot up to {last} was installed in place of the log")]
+    SnapshotInstalled {
+        /// The last index that is in the snapshot.
+        last: Index,
+    },
 }
 
 /// A read was not confirmed. Nothing was read, it may always be asked again.

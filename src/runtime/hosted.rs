@@ -202,6 +202,9 @@ impl Hosted {
         for load in self.out.loads.drain(..) {
             effects.load(group, load);
         }
+        if let Some(install) = self.out.install.take() {
+            effects.install(group, install);
+        }
         for answer in mem::take(&mut self.out.reads) {
             self.answer_read(answer, effects);
         }
@@ -363,6 +366,13 @@ impl Hosted {
             let why = self.core.status().no_leader.unwrap_or_default();
             effects.leaderless(self.group, Leaderless { lasting, long, why });
         }
+    }
+
+    /// The state machine was replaced by a snapshot up to `index`: whoever waits for an entry in it learns that it is
+    /// committed or was replaced, but nobody knows which, and there is no output. Returns how many that left unknown.
+    pub(super) fn replaced_up_to(&mut self, index: Index, effects: &mut impl Effects) -> u64 {
+        self.applied = self.applied.max(index);
+        self.interrupt(Interruption::SnapshotInstalled { last: index }, effects, |id| id.index <= index)
     }
 
     /// Tells those whose entry is `over` that its outcome is unknown. They stand together: indexes and terms rise.

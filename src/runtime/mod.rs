@@ -13,6 +13,7 @@
 mod annex;
 mod apply;
 pub(crate) mod batch;
+pub(crate) mod begin;
 mod clock;
 mod departure;
 pub mod driver;

@@ -28,7 +28,7 @@ use super::load::LoadQueue;
 use super::persist::Persist;
 use super::reply::{Answer, ReadReply};
 use super::{ReadError, timer::Alarm};
-use crate::core::{Event, Lease, Load};
+use crate::core::{Event, Install, Lease, Load};
 use crate::log::Write;
 use crate::message::Message;
 use crate::metrics::EnteringCounters;
@@ -352,6 +352,8 @@ impl Effects for Outbox {
         let addresses = configuration.addresses().map(|(node, at)| (transport.clone(), node, at.to_owned()));
         self.aftermath.addresses.extend(addresses);
     }
+
+    fn install(&mut self, _group: GroupId, _install: Install) {}
 
     fn leaderless(&mut self, group: GroupId, how: Leaderless) {
         if let Some(annex) = self.groups.get(&group).filter(|_| how.long) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::clock::NodeClock;
 use super::disk::SimFs;
 use crate::config::CoreConfig;
-use crate::core::{Event, Fatal, Lease, Load, Restored};
+use crate::core::{Event, Fatal, Install, Lease, Load, Restored};
 use crate::log::Write;
 use crate::message::Message;
 use crate::quorum::Configuration;
@@ -222,6 +222,9 @@ impl Effects for Wanted {
 
     /// Simulated nodes know each other by their ids.
     fn members(&mut self, _group: GroupId, _configuration: &Configuration) {}
+
+    /// Nobody here takes snapshots, so none is ever offered.
+    fn install(&mut self, _group: GroupId, _install: Install) {}
 
     fn leaderless(&mut self, _group: GroupId, how: Leaderless) {
         self.silence |= how.long;
