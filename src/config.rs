@@ -99,6 +99,10 @@ pub struct Limits {
     /// Entries that stay in the log behind a snapshot, for peers that are a little behind: who needs older ones gets the
     /// snapshot. Default 10000; 0 keeps none.
     pub retained_entries: usize,
+    /// Entries that a leader keeps behind a snapshot, at most, for peers that answer but are further behind, or are fetching
+    /// a snapshot: without them a fast group's peer would need the next snapshot when it has installed one. On disk, not in
+    /// memory. Default 1000000; 0 keeps none.
+    pub retained_for_peers: usize,
     /// Bytes of memory of entries handed to the state machine and not yet reported as applied. Default 16 MiB.
     pub apply_bytes: usize,
     /// Bytes of memory for the log's tail. Default 16 MiB.
@@ -118,6 +122,7 @@ impl Default for Limits {
             uncommitted_bytes: 64 << 20,
             uncommitted_entries: 65_536,
             retained_entries: 10_000,
+            retained_for_peers: 1_000_000,
             apply_bytes: 16 << 20,
             cache_bytes: 16 << 20,
             waiting_reads: 65_536,

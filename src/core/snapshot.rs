@@ -7,6 +7,8 @@
 
 use bytes::Bytes;
 
+use crate::core::progress::Progress;
+use crate::core::role::Role;
 use crate::core::{Core, Install, Output};
 use crate::log::Compaction;
 use crate::quorum::Configuration;
@@ -15,14 +17,26 @@ use crate::types::{EntryId, Index, NodeId};
 
 impl Core {
     /// A snapshot up to `last` is here: what it covers is given up, but for some entries for peers that are a little
-    /// behind.
-    pub(super) fn snapshot_taken(&mut self, last: EntryId, out: &mut Output) {
+    /// behind, and more for those that are known to be on their way.
+    pub(super) fn snapshot_taken(&mut self, now: Instant, last: EntryId, out: &mut Output) {
         if last.index > self.apply.applied || !self.log.contains(last) {
             return;
         }
         self.snapshot = self.snapshot.max(Some(last));
-        let kept = self.config.limits.retained_entries as u64;
-        self.compact_to(Index(last.index.0.saturating_sub(kept)), out);
+        let limits = &self.config.limits;
+        let behind = |entries: usize| Index(last.index.0.saturating_sub(entries as u64));
+        let (always, at_most) = (behind(limits.retained_entries), behind(limits.retained_for_peers));
+        let needed = self.needed_by_peers(now).unwrap_or(always).max(at_most);
+        self.compact_to(needed.min(always), out);
+    }
+
+    /// Up to where every peer who answers has the log. One that is fetching a snapshot needs what is behind that, which
+    /// cannot be before the log's base.
+    fn needed_by_peers(&self, now: Instant) -> Option<Index> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let promise = self.config.timing.promise();
+        let answers = |peer: &&Progress| peer.contact.answered_at.is_some_and(|at| now.since(at) < promise);
+        leader.peers.values().filter(answers).map(|peer| peer.match_index).min()
     }
 
     /// What a snapshot of the state up to `index` is to be labelled with: the last entry in it, and the configuration in

@@ -1,12 +1,21 @@
 //! Snapshots and compaction, as the core sees them (rows `r03`, `o19`; dissertation §5).
 
 use super::*;
+use tenure::config::CoreConfig;
 use tenure::core::Install;
 use tenure::quorum::Configuration;
 
 /// Keeps nothing behind a snapshot.
 fn compacting() -> Lone {
-    Lone::start(config(|config| config.limits.retained_entries = 0), Disk::founded(voters(3)))
+    compacting_but_for(0)
+}
+
+/// Keeps so many entries behind a snapshot for peers that answer, and none for others.
+fn compacting_but_for(entries: usize) -> Lone {
+    let keep = |config: &mut CoreConfig| {
+        (config.limits.retained_entries, config.limits.retained_for_peers) = (0, entries);
+    };
+    Lone::start(config(keep), Disk::founded(voters(3)))
 }
 
 /// Node 1 leads three voters; n2 has everything, up to 12@2, and n3 has nothing behind the founding entry. A snapshot
@@ -292,7 +301,9 @@ fn r03_a_leader_without_its_snapshot_leads_on() {
 #[test]
 fn r03_a_peer_that_falls_behind_the_beginning_of_the_log() {
     let mut lone = Lone::start(
-        config(|config| (config.limits.retained_entries, config.limits.window_entries) = (0, 1)),
+        config(|config| {
+            (config.limits.retained_entries, config.limits.retained_for_peers, config.limits.window_entries) = (0, 0, 1)
+        }),
         Disk::founded(voters(3)),
     );
     let sent = lone.elect();
@@ -312,4 +323,47 @@ fn r03_a_peer_that_falls_behind_the_beginning_of_the_log() {
     assert_eq!(lone.loads, loads, "what is gone is not looked for");
     let beat = lone.pass(100);
     assert_eq!(offers(3, &beat), [EntryId::new(9, 2)]);
+}
+
+/// A peer that is far behind but answers goes on from the log: what it needs stays until it has it, or until that would be too
+/// much. For one that does not answer nothing stays.
+#[test]
+fn r03_a_leader_keeps_the_log_that_a_slow_peer_is_about_to_get() {
+    let behind = |entries: usize, answers: bool| {
+        let mut lone = compacting_but_for(entries);
+        let sent = lone.elect();
+        lone.accept(2, &sent);
+        for command in ["a", "b", "c", "d", "e", "f"] {
+            let (_, sent) = lone.propose(&[command]);
+            lone.accept(2, &sent);
+        }
+        if answers {
+            n3_has_nothing(&mut lone, &sent);
+        }
+        lone.step(Input::SnapshotTaken(EntryId::new(7, 2)));
+        base(&lone).index.0
+    };
+    assert_eq!(behind(100, true), 0, "n3 has nothing");
+    assert_eq!(behind(2, true), 5);
+    assert_eq!(behind(100, false), 7);
+}
+
+/// Who fetches a snapshot needs the entries behind that one, however many more are taken meanwhile.
+#[test]
+fn r03_a_leader_keeps_the_log_behind_a_snapshot_that_is_being_fetched() {
+    let mut lone = compacting_but_for(100);
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    let more = |lone: &mut Lone| {
+        let (_, sent) = lone.propose(&["x"]);
+        lone.accept(2, &sent);
+        let last = lone.last();
+        lone.step(Input::SnapshotTaken(last));
+    };
+    more(&mut lone);
+    let first = base(&lone);
+    assert_eq!(offers(3, &n3_has_nothing(&mut lone, &sent)), [first]);
+    more(&mut lone);
+    more(&mut lone);
+    assert_eq!(base(&lone), first, "n3 is at the first");
 }
