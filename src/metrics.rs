@@ -3,6 +3,7 @@
 //! "now".
 
 use crate::runtime::driver::ShardCounters;
+use crate::snapshot::ServeStats;
 use crate::time::Duration;
 use crate::transport::TransportStats;
 
@@ -22,6 +23,10 @@ pub struct NodeMetrics {
     pub apply: ApplyCounters,
     /// Reads answered without entering the shard, over all groups.
     pub reads: ReadCounters,
+    /// Snapshots taken and installed, over all groups.
+    pub snapshots: SnapshotCounters,
+    /// Snapshots sent to other nodes.
+    pub snapshots_served: ServeStats,
     /// What goes to and comes from the peers.
     pub transport: TransportStats,
 }
@@ -103,6 +108,36 @@ pub struct ReadCounters {
     pub lease_waited: u64,
     /// With what this node had applied ([`Consistency::Local`](crate::runtime::Consistency::Local)).
     pub local: u64,
+}
+
+/// Snapshots of a group on this node, or of all groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotCounters {
+    /// Taken of the state machine here.
+    pub taken: u64,
+    /// Bytes of files in them.
+    pub taken_bytes: u64,
+    /// Attempts to take one that failed.
+    pub failed: u64,
+    /// Fetched from another node and restored here.
+    pub installed: u64,
+    /// Bytes that came in for those, used or not.
+    pub fetched_bytes: u64,
+    /// Attempts to fetch one that failed. What came is used by the next.
+    pub fetch_failed: u64,
+}
+
+impl std::ops::AddAssign for SnapshotCounters {
+    fn add_assign(&mut self, other: Self) {
+        let Self { taken, taken_bytes, failed, installed, fetched_bytes, fetch_failed } = other;
+        self.taken += taken;
+        self.taken_bytes += taken_bytes;
+        self.failed += failed;
+        self.installed += installed;
+        self.fetched_bytes += fetched_bytes;
+        self.fetch_failed += fetch_failed;
+    }
 }
 
 impl std::ops::AddAssign for ApplyCounters {

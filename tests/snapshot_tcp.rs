@@ -75,7 +75,7 @@ fn pull_from(network: &dyn SnapshotNetwork, fetch: &mut Fetch) -> Result<(), Pul
 fn a_snapshot_comes_over_tcp_beside_the_messages() {
     let (one, two) = pair();
     let server = serving(None);
-    one.tcp.serve_snapshots(server.clone());
+    one.tcp.serve(server.clone());
     let store = open(2);
     let mut fetch = fetch(&store);
     pull_from(&two.tcp, &mut fetch).unwrap();
@@ -148,7 +148,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut budget: usize, passed: &Atom
 #[test]
 fn a_connection_that_breaks_again_and_again_costs_little() {
     let (one, two) = pair();
-    one.tcp.serve_snapshots(serving(None));
+    one.tcp.serve(serving(None));
     let mut rng = Rng(7);
     let proxy = Proxy::new(one.tcp.local_addr(), move || 200_000 + rng.below(300_000) as usize);
     let receiver = start(transport_support::config(3));
@@ -181,7 +181,7 @@ fn a_connection_that_breaks_again_and_again_costs_little() {
 fn a_limit_delays_no_message() {
     let (one, two) = pair();
     let server = serving(Some(1));
-    one.tcp.serve_snapshots(server.clone());
+    one.tcp.serve(server.clone());
     let stop = Arc::new(AtomicBool::new(false));
     let receiver = {
         let (stop, store) = (stop.clone(), open(2));
@@ -218,7 +218,7 @@ fn a_limit_delays_no_message() {
 #[test]
 fn a_limit_is_kept() {
     let (one, two) = pair();
-    one.tcp.serve_snapshots(serving(Some(8 << 20)));
+    one.tcp.serve(serving(Some(8 << 20)));
     let store = open(2);
     let (mut fetch, start) = (fetch(&store), Clock::now());
     pull_from(&two.tcp, &mut fetch).unwrap();
@@ -236,7 +236,7 @@ fn several_receivers_are_served_at_once_and_not_more_than_allowed() {
     let store = open(1);
     make(&store, 20, &state()).unwrap();
     server.add(store);
-    one.tcp.serve_snapshots(server.clone());
+    one.tcp.serve(server.clone());
     let nodes = [2, 3, 4].map(|node| start(transport_support::config(node)));
     nodes.iter().for_each(|node| node.tcp.set_peer(NodeId(1), one.tcp.local_addr().to_string()).unwrap());
     let held = [&nodes[0], &nodes[1]].map(|node| node.tcp.connect(NodeId(1)).unwrap());
@@ -265,7 +265,7 @@ fn a_shutdown_ends_both_ends_of_a_transfer() {
     for sender_stops in [true, false] {
         let (one, two) = pair();
         let server = serving(Some(1));
-        one.tcp.serve_snapshots(server.clone());
+        one.tcp.serve(server.clone());
         std::thread::scope(|scope| {
             let receiver = scope.spawn(|| pull_from(&two.tcp, &mut fetch(&open(2))));
             let start = Clock::now();
@@ -295,7 +295,7 @@ fn who_has_none_or_is_not_who_was_wanted_is_told_apart() {
     let mut fetch = fetch(&open(2));
     assert!(two.tcp.connect(NodeId(1)).is_err(), "it serves none");
     assert_eq!(two.tcp.connect(NodeId(9)).err().unwrap().kind(), ErrorKind::NotFound);
-    one.tcp.serve_snapshots(SnapshotServer::new(ServeConfig::default()));
+    one.tcp.serve(SnapshotServer::new(ServeConfig::default()));
     let outcome = pull_from(&two.tcp, &mut fetch);
     assert!(matches!(outcome, Err(PullError::Ended(Ended::Gone(Gone::None)))), "{outcome:?}");
 
@@ -343,7 +343,7 @@ fn frame(kind: u8, length: u32, body: &[u8]) -> Vec<u8> {
 fn a_receiver_that_talks_nonsense_is_cut_off_and_counted() {
     let one = start(transport_support::config(1));
     let server = serving(None);
-    one.tcp.serve_snapshots(server.clone());
+    one.tcp.serve(server.clone());
     let request = FrameKind::SnapshotRequest as u8;
     let nonsense = [
         b"any bytes that are no frame".to_vec(),
@@ -412,7 +412,7 @@ fn a_snapshot_comes_inside_the_process() {
     let one = network.join(NodeId(1), Arc::new(Inbox::default()));
     let two = network.join(NodeId(2), Arc::new(Inbox::default()));
     assert_eq!(two.connect(NodeId(1)).err().unwrap().kind(), ErrorKind::NotFound);
-    one.serve_snapshots(serving(None));
+    one.serve(serving(None));
     let store = open(2);
     let mut fetch = fetch(&store);
     // The link is cut in the middle, and mended.

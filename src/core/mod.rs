@@ -59,7 +59,7 @@ use crate::core::fingerprint::project;
 use crate::core::forward::Forwarded;
 use crate::core::promise::Promise;
 use crate::core::role::{Follower, Role};
-use crate::log::{Entry, EntryKind, HardState, Log, Write};
+use crate::log::{Compaction, Entry, EntryKind, HardState, Log, Write};
 use crate::message::{Abdicated, Body, Message, Rank};
 use crate::quorum::Configuration;
 use crate::time::{Duration, Instant};
@@ -83,20 +83,43 @@ pub struct Restored {
     pub founded_now: bool,
 }
 
+/// The entry that a group begins with.
+pub(crate) const FOUNDING: EntryId = EntryId { term: Term(1), index: Index(1) };
+
+/// The hard state that a group begins with: in the term of its first entry nobody votes.
+fn founding_state() -> HardState {
+    HardState { term: FOUNDING.term, vote: None, longest_promise: Duration::ZERO }
+}
+
 impl Restored {
     /// A new group: entry `1@1` is its first configuration. Every founder writes the same bytes, so their logs match.
     ///
     /// Make the [`Write`] durable before the core is started.
     #[must_use]
     pub fn founding(configuration: Configuration) -> (Write, Self) {
-        let id = EntryId::new(1, 1);
+        let (id, hard_state) = (FOUNDING, founding_state());
         let entry = Entry { id, kind: EntryKind::Configuration, payload: configuration.encode() };
-        let hard_state = HardState { term: id.term, vote: None, longest_promise: Duration::ZERO };
         let mut log = Log::new();
         log.append(entry.clone());
         let write = Write { hard_state: Some(hard_state), entries: vec![entry], ..Write::default() };
         let configurations = vec![(id.index, configuration)];
         (write, Self { hard_state, log, configurations, applied: Index::ZERO, snapshot: None, founded_now: true })
+    }
+
+    /// A new group that begins with a snapshot of another, which is its first entry, `1@1`: the state machine is restored
+    /// from it first. Every founder begins with the same one.
+    ///
+    /// Make the [`Write`] durable before the core is started.
+    #[must_use]
+    pub fn founding_with_snapshot(configuration: Configuration) -> (Write, Self) {
+        let (last, hard_state) = (FOUNDING, founding_state());
+        let compaction = Compaction { last, configuration: (last.index, configuration.encode()) };
+        let mut log = Log::new();
+        log.compact(last);
+        let write = Write { hard_state: Some(hard_state), compaction: Some(compaction), ..Write::default() };
+        let (applied, snapshot) = (last.index, Some(last));
+        let configurations = vec![(last.index, configuration)];
+        (write, Self { hard_state, log, configurations, applied, snapshot, founded_now: true })
     }
 
     /// A node that is to join a group which others have founded: it knows nothing, and stands for nothing before a leader
@@ -174,6 +197,8 @@ pub struct CoreStatus {
     pub vote: Option<NodeId>,
     /// The leader it knows.
     pub leader: Option<NodeId>,
+    /// The entry before the first in its log: what is up to it is in a snapshot.
+    pub base: EntryId,
     /// The last entry of its log.
     pub last: EntryId,
     /// The last index durable here.
@@ -431,6 +456,7 @@ impl Core {
             term: self.hard_state.term,
             vote: self.hard_state.vote,
             leader: self.leader,
+            base: self.log.base(),
             last: self.log.last(),
             durable: self.disk.durable(),
             commit: self.commit,

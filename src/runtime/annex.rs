@@ -4,13 +4,17 @@
 use super::apply::ApplyQueue;
 use super::clock::Clock;
 use super::lease::PublishedLease;
+use super::snapshots::Shelf;
 use crate::core::Consistency;
+use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::types::Index;
 
 /// Shared by a group's handles, its apply thread and the shard.
 pub(super) struct Annex {
     pub(super) queue: ApplyQueue,
+    /// None if its node keeps no snapshots.
+    pub(super) shelf: Option<Arc<Shelf>>,
     /// Written by the holder of the shard's lock.
     pub(super) lease: Padded<PublishedLease>,
     /// The last index whose effect is in the state machine. Written by the apply thread.
@@ -34,8 +38,9 @@ pub(super) enum Known {
 
 impl Annex {
     /// Of a group whose state machine has `applied` so much and takes so many reads that wait for it.
-    pub(super) fn new(applied: Index, max_reads: usize) -> Self {
+    pub(super) fn new(applied: Index, max_reads: usize, shelf: Option<Arc<Shelf>>) -> Self {
         Self {
+            shelf,
             queue: ApplyQueue::new(max_reads),
             lease: Padded(PublishedLease::none()),
             applied: Padded(AtomicU64::new(applied.0)),
@@ -77,7 +82,6 @@ impl Annex {
 mod models {
     use super::*;
     use crate::core::Lease;
-    use crate::sync::Arc;
     use crate::sync::model::{explore, spawn};
     use crate::time::Instant;
 
@@ -86,7 +90,7 @@ mod models {
     #[test]
     fn p07_what_is_called_applied_has_had_its_effect() {
         explore(|| {
-            let (annex, effect) = (Arc::new(Annex::new(Index(0), 1)), Arc::new(AtomicU64::new(0)));
+            let (annex, effect) = (Arc::new(Annex::new(Index(0), 1, None)), Arc::new(AtomicU64::new(0)));
             let lease = Lease { epoch: 0, read_index: Index(2), until: Instant::from_nanos(u64::MAX) };
             annex.lease.0.publish(Some(lease));
             let (applier, shared) = (annex.clone(), effect.clone());
@@ -110,7 +114,7 @@ mod models {
     #[test]
     fn a_group_that_is_known_to_have_stopped_answers_no_local_read() {
         explore(|| {
-            let (annex, told) = (Arc::new(Annex::new(Index(1), 1)), Arc::new(AtomicU64::new(0)));
+            let (annex, told) = (Arc::new(Annex::new(Index(1), 1, None)), Arc::new(AtomicU64::new(0)));
             let (stopping, tells) = (annex.clone(), told.clone());
             let stopping = spawn(move || {
                 stopping.shut();

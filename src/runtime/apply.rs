@@ -13,11 +13,14 @@ use super::annex::Annex;
 use super::driver::{Committed, ShardInput};
 use super::error::{Interruption, ReadError};
 use super::queue::{Queue, Taken};
-use super::reply::{ReadReply, Reply};
+use super::reply::{ReadReply, Reply, SnapshotReply};
 use super::shard::Entrance;
+use super::snapshots::{Library, Pace, TakeError};
 use crate::core::Fatal;
 use crate::log::EntryKind;
 use crate::metrics::ApplyCounters;
+use crate::quorum::Configuration;
+use crate::snapshot::Snapshot;
 use crate::state_machine::{ApplyError, Command, StateMachine};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
@@ -32,8 +35,9 @@ const CALL: usize = 4096;
 /// bounded here.
 pub(super) struct ApplyQueue {
     jobs: Queue<Job>,
-    reads: AtomicUsize,
-    max_reads: usize,
+    /// Reads and wishes for a snapshot that wait.
+    waiting: AtomicUsize,
+    max_waiting: usize,
     counters: Mutex<ApplyCounters>,
 }
 
@@ -44,11 +48,17 @@ enum Job {
     Stop(Fatal),
     /// This node has heard of no leader for long, or is no member any more: perhaps nothing follows.
     Silence,
+    /// Somebody wants a snapshot.
+    Snapshot(SnapshotReply),
+    /// The snapshot in the making is there, or failed: the next may begin.
+    SnapshotOver,
+    /// Another node's snapshot is to replace the state.
+    Restore(Box<(Snapshot, Configuration)>),
 }
 
 impl ApplyQueue {
-    pub(super) fn new(max_reads: usize) -> Self {
-        Self { jobs: Queue::new(), reads: AtomicUsize::new(0), max_reads, counters: Mutex::default() }
+    pub(super) fn new(max_waiting: usize) -> Self {
+        Self { jobs: Queue::new(), waiting: AtomicUsize::new(0), max_waiting, counters: Mutex::default() }
     }
 
     pub(super) fn push_entries(&self, entries: Vec<Committed>) {
@@ -57,13 +67,42 @@ impl ApplyQueue {
 
     /// Answers `reply` once `index` is applied. May be called by any thread.
     pub(super) fn push_read(&self, index: Index, reply: ReadReply) -> Result<(), (ReadReply, ReadError)> {
-        let one_more = |reads| (reads < self.max_reads).then_some(reads + 1);
-        if self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+        if !self.admit() {
             self.counters.lock().reads_refused += 1;
             return Err((reply, ReadError::Overloaded));
         }
         self.jobs.push(Job::Read(index, reply));
         Ok(())
+    }
+
+    /// Answers `reply` once a snapshot of what is applied by then is durable. May be called by any thread.
+    pub(super) fn push_snapshot(&self, reply: SnapshotReply) {
+        if self.admit() {
+            self.jobs.push(Job::Snapshot(reply));
+        } else {
+            reply.answered(Err(TakeError::Overloaded));
+        }
+    }
+
+    /// The snapshot in the making is there, or failed.
+    pub(super) fn push_snapshot_over(&self) {
+        self.jobs.push(Job::SnapshotOver);
+    }
+
+    /// Replaces the state by `snapshot`, unless what is applied by then goes as far.
+    pub(super) fn push_restore(&self, snapshot: Snapshot, configuration: Configuration) {
+        self.jobs.push(Job::Restore(Box::new((snapshot, configuration))));
+    }
+
+    /// One more may wait.
+    fn admit(&self) -> bool {
+        let one_more = |waiting| (waiting < self.max_waiting).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    /// So many wait no longer.
+    pub(super) fn release(&self, count: usize) {
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Nothing is handed out after what is queued: once that is applied, reads that wait for more are refused.
@@ -81,6 +120,10 @@ impl ApplyQueue {
         self.jobs.close();
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
     pub(super) fn counters(&self) -> ApplyCounters {
         ApplyCounters { wake_ups: self.jobs.wake_ups(), ..*self.counters.lock() }
     }
@@ -93,17 +136,25 @@ pub(super) struct Applier<S: StateMachine> {
     pub(super) machine: S,
     pub(super) applied: Index,
     pub(super) entrance: Arc<Entrance>,
+    /// None if its node keeps no snapshots.
+    pub(super) library: Option<Arc<Library>>,
+    pub(super) pace: Pace,
     pub(super) logger: Logger,
 }
 
 /// What was taken from the queue and not yet applied. Invariant: `commands` and `replies` are of one length.
 #[derive(Default)]
-struct Backlog {
+pub(super) struct Backlog {
     commands: Vec<Command>,
     replies: Vec<Option<Reply>>,
-    /// The last index taken, of an entry of any kind.
-    last: Index,
+    /// The last index taken, of an entry of any kind, or that of the snapshot that the state is from.
+    pub(super) last: Index,
     reads: BTreeMap<Index, Vec<ReadReply>>,
+    /// Who wants a snapshot.
+    pub(super) wishes: Vec<SnapshotReply>,
+    /// What the state is to be replaced by. All entries that precede it in the queue are taken first, and those that follow
+    /// it: they are in it, or it is of no use any more.
+    pub(super) restore: Option<Box<(Snapshot, Configuration)>>,
     /// Why nothing follows `last`.
     stopped: Option<Fatal>,
     /// Whether perhaps nothing follows `last`.
@@ -115,20 +166,26 @@ impl<S: StateMachine> Applier<S> {
     pub(super) fn run(mut self) {
         let mut backlog = Backlog { last: self.applied, ..Backlog::default() };
         let mut jobs = Vec::new();
-        while self.annex.queue.jobs.take(&mut jobs, None) == Taken::Items {
+        while self.annex.queue.jobs.take(&mut jobs, self.pace.patience()) != Taken::Closed {
             for job in jobs.drain(..) {
                 backlog.add(job);
             }
-            if let Err(error) = self.apply(&mut backlog) {
+            if let Err(error) = self.work(&mut backlog) {
                 self.fail(&error);
                 drop_quietly(self.machine);
                 return refuse_all(&self.annex.queue, backlog);
             }
-            self.answer_reads(&mut backlog);
         }
         drop_quietly(self.machine);
         // Dropping what is left tells everybody in it that the node was shut down.
         drop((backlog, self.annex.queue.jobs.drain()));
+    }
+
+    fn work(&mut self, backlog: &mut Backlog) -> Result<(), ApplyError> {
+        self.apply(backlog)?;
+        self.restore(backlog)?;
+        self.answer_reads(backlog);
+        self.take_snapshot(backlog)
     }
 
     /// Applies everything in the backlog, call by call, and reports each.
@@ -150,7 +207,7 @@ impl<S: StateMachine> Applier<S> {
                 }
                 self.report(last);
             });
-            if self.annex.queue.jobs.is_closed() {
+            if self.annex.queue.is_closed() {
                 return Ok(());
             }
         }
@@ -162,13 +219,12 @@ impl<S: StateMachine> Applier<S> {
     }
 
     fn call(&mut self, commands: &[Command]) -> Result<Vec<S::Output>, ApplyError> {
-        let machine = &mut self.machine;
-        let outputs = catch_unwind(AssertUnwindSafe(|| machine.apply(commands)))
-            .unwrap_or_else(|panic| Err(ApplyError(format!("it panicked: {}", message_of(&*panic)))))?;
+        let outputs = guarded(|| self.machine.apply(commands))?;
         if outputs.len() != commands.len() {
             let (got, wanted) = (outputs.len(), commands.len());
             return Err(ApplyError(format!("it returned {got} outputs for {wanted} commands")));
         }
+        self.pace.applied(commands.iter().map(|command| command.data.len()).sum());
         let mut counters = self.annex.queue.counters.lock();
         counters.batches += 1;
         counters.commands += commands.len() as u64;
@@ -199,7 +255,7 @@ impl<S: StateMachine> Applier<S> {
                 None => break,
             };
             for reply in first.remove() {
-                self.annex.queue.reads.fetch_sub(1, Ordering::Relaxed);
+                self.annex.queue.release(1);
                 reply.answered(result);
             }
         }
@@ -221,10 +277,20 @@ impl Backlog {
             Job::Read(index, reply) => self.reads.entry(index).or_default().push(reply),
             Job::Stop(fatal) => self.stopped = Some(fatal),
             Job::Silence => self.silent = true,
+            Job::Snapshot(reply) => self.wishes.push(reply),
+            Job::SnapshotOver => {}
+            Job::Restore(snapshot) => self.restore = Some(snapshot),
             Job::Entries(entries) => {
-                self.last = entries.last().map_or(self.last, |last| last.entry.id.index);
+                let covered = self.last;
+                self.last = entries.last().map_or(covered, |last| covered.max(last.entry.id.index));
                 let commands = entries.into_iter().filter(|committed| committed.entry.kind == EntryKind::Command);
                 for Committed { entry, reply } in commands {
+                    if entry.id.index <= covered {
+                        // Handed out before the core heard of the snapshot that it is in.
+                        let why = Interruption::SnapshotInstalled { last: covered };
+                        reply.into_iter().for_each(|reply| reply.failed(why.into()));
+                        continue;
+                    }
                     self.commands.push(Command { id: entry.id, data: entry.payload });
                     self.replies.push(reply);
                 }
@@ -241,6 +307,9 @@ impl Backlog {
         for reply in self.reads.into_values().flatten() {
             reply.answered(Err(ReadError::Stopped(fatal)));
         }
+        for reply in self.wishes {
+            reply.answered(Err(TakeError::Stopped(fatal)));
+        }
     }
 }
 
@@ -256,6 +325,12 @@ fn refuse_all(queue: &ApplyQueue, backlog: Backlog) {
         late.refuse();
     }
     drop(queue.jobs.drain());
+}
+
+/// Runs the state machine's code: a panic there is one of its errors.
+pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, ApplyError>) -> Result<T, ApplyError> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| Err(ApplyError(format!("it panicked: {}", message_of(&*panic)))))
 }
 
 /// A state machine that panics while it is dropped must not end its thread before everybody was told.

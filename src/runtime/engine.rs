@@ -8,7 +8,8 @@ use std::fmt::Display;
 use std::time::Instant as Stopwatch;
 
 use super::annex::Annex;
-use super::apply::Applier;
+use super::apply::{Applier, guarded};
+use super::begin::{Beginning, Stored};
 use super::clock::Clock;
 use super::entropy;
 use super::group::Group;
@@ -19,18 +20,20 @@ use super::options::Options;
 use super::persist::{Device, Persist, PersistThread, Tidying};
 use super::queue::Queue;
 use super::shard::{Entrance, Letterbox};
+use super::snapshots::{Fetcher, Library, Pace, Shelf, Taker, stored};
 use super::threads::Threads;
 use super::{driver::ShardInput, timer};
 use crate::config::{CoreConfig, Limits, Timing};
 use crate::core::{Load, Restored, StartError};
-use crate::log::Entry;
+use crate::log::{Entry, Write};
 use crate::metrics::{ApplyCounters, NodeMetrics};
 use crate::quorum::Configuration;
+use crate::snapshot::Snapshot;
 use crate::state_machine::StateMachine;
 use crate::sync::{Arc, Mutex};
 use crate::time::Duration;
 use crate::transport::{Inbound, Transport};
-use crate::types::{GroupId, Index, NodeId};
+use crate::types::{EntryId, GroupId, Index, NodeId};
 
 /// What an engine needs to know.
 #[derive(Clone)]
@@ -61,6 +64,8 @@ pub(super) struct Engine {
     persist: Arc<Persist>,
     loads: Arc<LoadQueue>,
     pub(super) transport: Arc<dyn Transport>,
+    /// None: this node keeps no snapshots.
+    pub(super) library: Option<Arc<Library>>,
     threads: Threads,
     /// Every group opened here, for its counters.
     annexes: Mutex<Vec<Arc<Annex>>>,
@@ -71,6 +76,7 @@ impl Engine {
     /// what it is given. Nothing is sent before a group is opened.
     pub(super) fn start<D, E>(
         settings: Settings,
+        library: Option<Library>,
         device: D,
         read: impl Fn(GroupId, &Load) -> Result<Option<Vec<Entry>>, E> + Send + 'static,
         connect: impl FnOnce(Arc<dyn Inbound>) -> Result<Arc<dyn Transport>, EngineError>,
@@ -88,11 +94,13 @@ impl Engine {
         let loads = Arc::new(Queue::new());
         let inbox = Inbox::new(settings.inbox);
         let (clock, logger) = (settings.clock.clone(), settings.logger.clone());
-        let entrance = Arc::new(Entrance::new(inbox, persist.clone(), loads.clone(), clock, logger));
+        let library = library.map(Arc::new);
+        let entrance = Entrance::new(inbox, persist.clone(), loads.clone(), library.clone(), clock, logger);
+        let entrance = Arc::new(entrance);
         let transport = connect(Arc::new(Letterbox(Arc::downgrade(&entrance))))?;
         entrance.administer(|held, _| held.outbox.transport = Some(transport.clone()));
         let (threads, annexes) = (Threads::default(), Mutex::default());
-        let engine = Self { settings, entrance, persist, loads, transport, threads, annexes };
+        let engine = Self { settings, entrance, persist, loads, transport, library, threads, annexes };
         engine.spawn_threads(device, read).inspect_err(|_| drop(engine.shutdown(Duration::MAX)))?;
         Ok(engine)
     }
@@ -114,26 +122,31 @@ impl Engine {
         let entrance = self.entrance.clone();
         self.spawn("tenure-timer", move || timer::run(&entrance))?;
         let (loads, entrance) = (self.loads.clone(), self.entrance.clone());
-        self.spawn("tenure-load", move || load::run(&loads, read, &entrance, &logger))
+        let load_logger = logger.clone();
+        self.spawn("tenure-load", move || load::run(&loads, read, &entrance, &load_logger))?;
+        let Some(library) = &self.library else { return Ok(()) };
+        let taker = Taker { library: library.clone(), entrance: self.entrance.clone(), logger: logger.clone() };
+        self.spawn("tenure-snapshot", move || taker.run())?;
+        if let Some(network) = self.transport.snapshots() {
+            network.serve(library.server.clone());
+        }
+        let (library, transport, node) = (library.clone(), self.transport.clone(), self.settings.id);
+        let fetcher = Fetcher { library, transport, node, logger };
+        self.spawn("tenure-fetch", move || fetcher.run())
     }
 
     fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), EngineError> {
         self.threads.spawn(name.to_owned(), body).map_err(EngineError::Thread)
     }
 
-    /// Founds a group whose state machine has `applied` so much: returns once its first entry is durable here. Then it
-    /// is to be opened, never to be founded again.
+    /// Founds a group with its first `write`: returns once that is durable here. Then the group is to be opened, never to be
+    /// founded again.
     pub(super) fn found(
         &self,
         group: GroupId,
-        configuration: Configuration,
+        (write, restored): (Write, Restored),
         applied: Index,
     ) -> Result<Restored, GroupError> {
-        let node = self.settings.id;
-        if !configuration.members().contains(&node) {
-            return Err(GroupError::NotAMember { node });
-        }
-        let (write, restored) = Restored::founding(configuration);
         let last = restored.log.last();
         if applied > last.index {
             return Err(StartError::AppliedBeyondLog { applied, last }.into());
@@ -145,24 +158,48 @@ impl Engine {
         }
     }
 
-    /// Runs a group with what the disk holds of it. The state machine says how far it has applied (bug `b43`).
+    /// A founder of a group must be in it.
+    pub(super) fn check_founder(&self, configuration: &Configuration) -> Result<(), GroupError> {
+        let node = self.settings.id;
+        configuration.members().contains(&node).then_some(()).ok_or(GroupError::NotAMember { node })
+    }
+
+    /// The newest snapshot of a group here, if this node keeps any.
+    fn newest(&self, group: GroupId) -> Result<(Option<Arc<Shelf>>, Option<Snapshot>), GroupError> {
+        let shelf = self.library.as_ref().map(|library| library.shelf(group)).transpose()?;
+        let newest = shelf.as_ref().and_then(|shelf| shelf.store.newest());
+        Ok((shelf, newest))
+    }
+
+    /// Runs a group with what the disk holds of it: its log, its newest snapshot, and its state machine, which says how far
+    /// it has applied (bug `b43`) and is restored first if the log does not reach back to that.
     pub(super) fn open_group<S: StateMachine>(
         &self,
         group: GroupId,
         restored: Restored,
-        machine: S,
+        mut machine: S,
     ) -> Result<Group<S::Output>, GroupError> {
         let seed = u64::from_le_bytes(entropy::random().map_err(GroupError::Resources)?);
+        let phase = u64::from_le_bytes(entropy::random().map_err(GroupError::Resources)?);
         let config = self.settings.core_config(group, seed);
-        let applied = machine.applied();
-        let restored = Restored { applied, ..restored };
-        let annex = Arc::new(Annex::new(applied, config.limits.waiting_reads));
+        let (shelf, newest) = self.newest(group)?;
+        let label = newest.as_ref().map(|newest| stored(group, newest)).transpose()?;
+        let Beginning { restored, applied, restores, installed } = Beginning::new(restored, machine.applied(), label);
+        if let Some(newest) = newest.filter(|_| restores) {
+            let last = newest.last();
+            guarded(|| machine.restore(&newest.files())).map_err(|error| GroupError::Restore { last, error })?;
+        }
+        let overdue = restored.log.base() > EntryId::ZERO && restored.snapshot.is_none() && installed.is_none();
+        let options = self.library.as_ref().map(|library| library.options.clone()).unwrap_or_default();
+        let annex = Arc::new(Annex::new(applied, config.limits.waiting_reads, shelf.clone()));
         let applier = Applier {
             annex: annex.clone(),
             group,
             machine,
             applied,
             entrance: self.entrance.clone(),
+            library: self.library.clone(),
+            pace: Pace::new(options, phase, overdue),
             logger: self.settings.logger.clone(),
         };
         let spawned = self.threads.spawn(format!("tenure-apply-{group}"), move || applier.run());
@@ -173,9 +210,16 @@ impl Engine {
             }
             held.shard.open(&mut || clock.now(), config, restored)?;
             held.outbox.groups.insert(group, annex.clone());
+            if let Some(Stored { last, configuration }) = installed {
+                let input = ShardInput::SnapshotInstalled { group, last, configuration };
+                held.shard.handle(&mut || clock.now(), input, &mut held.outbox);
+            }
             Ok(())
         });
         opened.inspect_err(|_| annex.queue.close())?;
+        if let (Some(library), Some(shelf)) = (&self.library, shelf) {
+            library.server.add(shelf.store.clone());
+        }
         self.annexes.lock().push(annex.clone());
         if self.persist.counters().failed {
             // The failure may have been announced before this group could hear it.
@@ -200,6 +244,8 @@ impl Engine {
             log: self.persist.counters(),
             apply,
             reads: self.entrance.reads.counters(),
+            snapshots: self.library.as_ref().map(|library| library.counters()).unwrap_or_default(),
+            snapshots_served: self.library.as_ref().map(|library| library.server.stats()).unwrap_or_default(),
             transport: self.transport.stats(),
         }
     }
@@ -229,6 +275,9 @@ impl Engine {
             }
         });
         self.loads.close();
+        if let Some(library) = &self.library {
+            library.close();
+        }
         self.persist.queue.close();
         self.entrance.alarm.stop();
         let threads = self.threads.join(timeout.saturating_sub(watch.elapsed()));

@@ -119,7 +119,8 @@ impl Engine {
         configuration: Configuration,
         machine: S,
     ) -> Result<Group<S::Output>, GroupError> {
-        let restored = self.found(group, configuration, machine.applied())?;
+        self.check_founder(&configuration)?;
+        let restored = self.found(group, Restored::founding(configuration), machine.applied())?;
         self.open_group(group, restored, machine)
     }
 }
@@ -148,7 +149,7 @@ pub(super) fn start(settings: Settings, network: &ChannelNetwork) -> (Engine, Me
     let (disk, id) = (Memory::default(), settings.id);
     let nothing_to_load = |_: GroupId, _: &Load| -> Result<Option<Vec<Entry>>, &str> { Err("everything is cached") };
     let connect = |inbound| -> Result<Arc<dyn Transport>, EngineError> { Ok(Arc::new(network.join(id, inbound))) };
-    (Engine::start(settings, disk.clone(), nothing_to_load, connect).unwrap(), disk)
+    (Engine::start(settings, None, disk.clone(), nothing_to_load, connect).unwrap(), disk)
 }
 
 pub(super) fn alone_with(settings: Settings) -> Alone {
@@ -572,7 +573,7 @@ fn a_bad_knob_starts_nothing() {
     let mut settings = settings(1);
     settings.timing.heartbeat_interval = Duration::ZERO;
     let read = |_: GroupId, _: &Load| -> Result<Option<Vec<Entry>>, Infallible> { Ok(None) };
-    let started = Engine::start(settings, Memory::default(), read, |_| Ok(Arc::new(Nowhere)));
+    let started = Engine::start(settings, None, Memory::default(), read, |_| Ok(Arc::new(Nowhere)));
     assert!(matches!(started, Err(EngineError::Config(_))));
 }
 
@@ -581,7 +582,7 @@ fn a_bad_knob_starts_nothing() {
 #[test]
 fn no_input_is_left_in_the_inbox() {
     let (engine, _) = start(settings(1), &ChannelNetwork::new());
-    let group = Group::<u64>::new(GROUP, engine.entrance.clone(), Arc::new(Annex::new(Index::ZERO, 1)));
+    let group = Group::<u64>::new(GROUP, engine.entrance.clone(), Arc::new(Annex::new(Index::ZERO, 1, None)));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {

@@ -10,10 +10,13 @@ use super::error::{ChangeError, ProposalError, ReadError, TransferError};
 use super::inbox::NotTaken;
 use super::reply::{ReadReply, Reply, TransferReply};
 use super::shard::Entrance;
-use super::ticket::{ChangeTicket, Outcome, ReadTicket, Ticket, TransferTicket, call_with_answer, call_with_outcome};
+use super::snapshots::{SnapshotStatus, TakeError};
+use super::ticket::{
+    ChangeTicket, Outcome, ReadTicket, SnapshotTicket, Ticket, TransferTicket, call_with_answer, call_with_outcome,
+};
 use crate::core::{Change, Consistency};
 use crate::sync::Arc;
-use crate::types::{GroupId, Index, NodeId};
+use crate::types::{EntryId, GroupId, Index, NodeId};
 
 /// One group on one node. Cloning it shares it; it may be used from any thread, and outlives its node only to say that
 /// the node is shut down.
@@ -161,6 +164,30 @@ impl<O: Send + 'static> Group<O> {
         let (ticket, reply) = ChangeTicket::new();
         refuse(self.entrance.ask([ShardInput::Change { group: self.id, change, reply }]));
         ticket
+    }
+
+    /// Takes a snapshot of the state machine on this node, with the effect of everything that is applied here now. Does not
+    /// block; the state machine goes on meanwhile, and the log is compacted afterwards. Snapshots are also taken without
+    /// being asked for ([`SnapshotOptions`](super::SnapshotOptions)).
+    ///
+    /// The ticket ends in the last entry in it, which is durable then, or in a [`TakeError`]. If nothing was applied since the
+    /// newest snapshot, that is the answer.
+    pub fn snapshot(&self) -> SnapshotTicket {
+        let (ticket, reply) = SnapshotTicket::new();
+        self.annex.queue.push_snapshot(reply);
+        ticket
+    }
+
+    /// As [`snapshot`](Self::snapshot), with a callback: on the thread that makes snapshots, or on whatever thread finds out
+    /// that there will be none. It must not block.
+    pub fn snapshot_with(&self, callback: impl FnOnce(Result<EntryId, TakeError>) + Send + 'static) {
+        self.annex.queue.push_snapshot(call_with_answer(callback));
+    }
+
+    /// What is known of the group's snapshots on this node: all empty if it keeps none. Takes short locks.
+    #[must_use]
+    pub fn snapshots(&self) -> SnapshotStatus {
+        self.annex.shelf.as_ref().map(|shelf| shelf.status()).unwrap_or_default()
     }
 
     /// What is known of the group; `None` once the node is shut down. Waits for the shard, but never for a disk or a

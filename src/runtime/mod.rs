@@ -33,6 +33,7 @@ mod persist;
 mod queue;
 mod reply;
 mod shard;
+mod snapshots;
 mod stores;
 mod threads;
 mod ticket;
@@ -46,5 +47,8 @@ pub use inbox::InboxLimits;
 pub use node::{Connect, Network, Node, NodeConfig};
 pub use node_error::{EngineError, GroupError, OpenError, ShutdownError, StoresError};
 pub use options::GroupOptions;
-pub use reply::{Answer, Asker, AtShutDown, ChangeReply, Owed, Proposer, ReadReply, Reply, TransferReply};
-pub use ticket::{Applied, ChangeTicket, OrderTicket, Outcome, ReadTicket, Ticket, TransferTicket};
+pub use reply::{
+    Answer, Asker, AtShutDown, ChangeReply, Owed, Proposer, ReadReply, Reply, SnapshotReply, TransferReply,
+};
+pub use snapshots::{SnapshotInfo, SnapshotOptions, SnapshotStatus, TakeError};
+pub use ticket::{Applied, ChangeTicket, OrderTicket, Outcome, ReadTicket, SnapshotTicket, Ticket, TransferTicket};

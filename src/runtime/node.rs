@@ -4,6 +4,7 @@ use slog::{Logger, info, warn};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+use std::io::Read;
 use std::mem;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,14 @@ use super::inbox::InboxLimits;
 use super::node_error::{EngineError, GroupError, OpenError, ShutdownError};
 use super::options::{GroupOptions, Options};
 use super::persist::Device;
+use super::snapshots::{Library, Shelf, SnapshotOptions, now_ms};
 use super::stores::KnownStores;
 use crate::config::{ConfigError, Limits, Timing};
-use crate::core::{Load, Restored};
+use crate::core::{FOUNDING, Load, Restored};
 use crate::log::Write;
 use crate::metrics::NodeMetrics;
 use crate::quorum::Configuration;
+use crate::snapshot::{ImportAs, SnapshotStore};
 use crate::state_machine::StateMachine;
 use crate::sync::{Arc, Mutex};
 use crate::time::Duration;
@@ -60,6 +63,8 @@ pub struct NodeConfig {
     pub succession: bool,
     /// Bounds on what waits in front of the shard, over all groups.
     pub inbox: InboxLimits,
+    /// When snapshots are taken, and how they are kept and sent.
+    pub snapshots: SnapshotOptions,
     /// The log.
     pub wal: WalConfig,
     /// Where its files are: the real file system, or a simulated one in tests.
@@ -84,6 +89,7 @@ impl NodeConfig {
             groups: BTreeMap::new(),
             succession: true,
             inbox: InboxLimits::default(),
+            snapshots: SnapshotOptions::default(),
             wal: WalConfig::default(),
             fs: Arc::new(RealFs),
             logger: Logger::root(slog::Discard, slog::o!()),
@@ -96,6 +102,7 @@ impl NodeConfig {
             if holds { Ok(()) } else { Err(ConfigError { knob, rule }) }
         };
         self.wal.validate()?;
+        self.snapshots.validate()?;
         let fits = self.limits.command_bytes as u64 <= self.wal.segment_bytes / 2;
         require(fits, "command_bytes", "must be at most half of wal.segment_bytes")
     }
@@ -195,7 +202,9 @@ impl Node {
             read => read.map(Some),
         };
         let mut tcp = None;
-        let engine = Engine::start(config.settings(identity.node), log, read, |inbound| {
+        let (fs, cluster) = (config.fs.clone(), identity.cluster.clone());
+        let library = Library::new(fs, dir.clone(), cluster, identity.node, config.snapshots.clone());
+        let engine = Engine::start(config.settings(identity.node), Some(library), log, read, |inbound| {
             let (transport, listener) = connect(&config, &identity, stores, inbound)?;
             tcp = listener;
             Ok(transport)
@@ -243,14 +252,71 @@ impl Node {
         machine: S,
     ) -> Result<Group<S::Output>, GroupError> {
         let mut place = self.reserve_new(group)?;
-        let payload = configuration.encode();
-        let restored = self.engine.found(group, configuration, machine.applied())?;
+        self.engine.check_founder(&configuration)?;
+        if self.shelf(group)?.store.newest().is_some() {
+            // What is left of a group that was to be joined.
+            return Err(GroupError::Exists(group));
+        }
+        let founding = Restored::founding(configuration);
+        self.found_group(group, founding, machine, &mut place)
+    }
+
+    /// Creates a group with these members whose state begins as a snapshot of another, also of another cluster:
+    /// `from` reads what [`Snapshot::export`](crate::snapshot::Snapshot::export) wrote. On every founder, once, with the same
+    /// configuration and the same bytes, instead of [`create_group`](Self::create_group). What the snapshot's own log, term
+    /// and members were is forgotten: to the new group the snapshot is its first entry. Blocks on `from` and the disk, and
+    /// while the state machine is restored.
+    ///
+    /// # Errors
+    /// [`GroupError`]; [`GroupError::Snapshots`] if `from` gives no whole export: nothing was founded, try again. Else as
+    /// [`create_group`](Self::create_group).
+    pub fn restore_group<S: StateMachine>(
+        &self,
+        group: GroupId,
+        configuration: Configuration,
+        from: &mut dyn Read,
+        machine: S,
+    ) -> Result<Group<S::Output>, GroupError> {
+        let mut place = self.reserve_new(group)?;
+        self.engine.check_founder(&configuration)?;
+        let store = &self.shelf(group)?.store;
+        // What an attempt before this one has left: the group was not founded.
+        store.clear()?;
+        let import_as = ImportAs::Founding { last: FOUNDING, configuration: (FOUNDING.index, configuration.encode()) };
+        store.import(from, import_as, now_ms(), &|| true)?;
+        let founding = Restored::founding_with_snapshot(configuration);
+        self.found_group(group, founding, machine, &mut place)
+    }
+
+    /// Makes a group's beginning durable and runs the group.
+    fn found_group<S: StateMachine>(
+        &self,
+        group: GroupId,
+        (write, restored): (Write, Restored),
+        machine: S,
+        place: &mut Reserved<'_>,
+    ) -> Result<Group<S::Output>, GroupError> {
+        let (compaction, configurations) = (write.compaction.clone(), restored.configurations.clone());
+        let restored = self.engine.found(group, (write, restored), machine.applied())?;
         let Restored { hard_state, log, .. } = restored.clone();
-        let configurations = vec![(log.last().index, payload)];
-        place.becomes = Becomes::Closed(Box::new(RecoveredGroup { hard_state, compaction: None, log, configurations }));
+        let encoded = |(index, configuration): (Index, Configuration)| (index, configuration.encode());
+        let configurations = configurations.into_iter().map(encoded).collect();
+        place.becomes = Becomes::Closed(Box::new(RecoveredGroup { hard_state, compaction, log, configurations }));
         let handle = self.engine.open_group(group, restored, machine)?;
         place.becomes = Becomes::Open;
         Ok(handle)
+    }
+
+    /// Where the snapshots of a group are kept on this node, to read and [export](crate::snapshot::Snapshot::export) them;
+    /// `None` if the group is not open. Do not make or import any there: [`Group::snapshot`] does.
+    #[must_use]
+    pub fn snapshot_store(&self, group: GroupId) -> Option<SnapshotStore> {
+        self.engine.library.as_ref()?.opened(group).map(|shelf| shelf.store.clone())
+    }
+
+    fn shelf(&self, group: GroupId) -> Result<Arc<Shelf>, GroupError> {
+        let library = self.engine.library.as_ref().ok_or(GroupError::Unknown(group))?;
+        Ok(library.shelf(group)?)
     }
 
     /// Takes part in a group that others have founded, as soon as its leader makes this node a member

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use crate::config::ConfigError;
 use crate::core::StartError;
 use crate::quorum::ConfigurationError;
+use crate::snapshot::SnapshotError;
+use crate::state_machine::ApplyError;
 use crate::time::Duration;
 use crate::transport::tcp::TransportError;
-use crate::types::{GroupId, Index, NodeId};
+use crate::types::{EntryId, GroupId, Index, NodeId};
 use crate::wal::WalError;
 
 /// A group could not be created or opened; nothing of it is running.
@@ -43,6 +45,19 @@ pub enum GroupError {
     /// What is on disk, or what the state machine says it has applied, does not make a group.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The snapshots of the group cannot be kept in this node's directory.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
+    /// The state machine could not be restored from the newest snapshot, and its log does not reach back far enough to do
+    /// without. If the snapshot is damaged and an older one is kept, opening the group again uses that; else give this node
+    /// a fresh directory and id, and let it join the group anew (bug `d15`).
+    #[error("cannot restore the snapshot up to {last}: {error}")]
+    Restore {
+        /// The last entry in it.
+        last: EntryId,
+        /// What the state machine says.
+        error: ApplyError,
+    },
     /// The log's device failed; this node takes part in nothing any more. See its log for the cause.
     #[error("the log of this node has failed")]
     LogFailed,

@@ -10,6 +10,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::error::{ChangeError, Interruption, ProposalError, ReadError, TransferError};
+use super::snapshots::TakeError;
 use crate::sync::Arc;
 use crate::types::{EntryId, Index, NodeId};
 
@@ -77,6 +78,9 @@ pub type TransferReply = Owed<NodeId, TransferError>;
 /// Owed to who asked for a change of members: the new configuration is committed, at this index.
 pub type ChangeReply = Owed<Index, ChangeError>;
 
+/// Owed to who asked for a snapshot: it is durable, up to this entry.
+pub type SnapshotReply = Owed<EntryId, TakeError>;
+
 /// An error with a word for what is left unanswered at the end.
 pub trait AtShutDown: 'static {
     /// The node is shut down.
@@ -92,6 +96,10 @@ impl AtShutDown for TransferError {
 }
 
 impl AtShutDown for ChangeError {
+    const SHUT_DOWN: Self = Self::ShutDown;
+}
+
+impl AtShutDown for TakeError {
     const SHUT_DOWN: Self = Self::ShutDown;
 }
 

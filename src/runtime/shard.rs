@@ -27,6 +27,7 @@ use super::lanes::ReadLanes;
 use super::load::LoadQueue;
 use super::persist::Persist;
 use super::reply::{Answer, ReadReply};
+use super::snapshots::Library;
 use super::{ReadError, timer::Alarm};
 use crate::core::{Event, Install, Lease, Load};
 use crate::log::Write;
@@ -83,6 +84,7 @@ pub(super) struct Outbox {
     pub(super) groups: BTreeMap<GroupId, Arc<Annex>>,
     persist: Arc<Persist>,
     loads: Arc<LoadQueue>,
+    library: Option<Arc<Library>>,
     /// For the persist thread, all groups' at once, just before messages leave: waking it costs less than a send, and a
     /// follower's disk is what its leader waits for, not its first answer.
     writes: Vec<(GroupId, Write)>,
@@ -106,6 +108,7 @@ impl Entrance {
         inbox: Inbox,
         persist: Arc<Persist>,
         loads: Arc<LoadQueue>,
+        library: Option<Arc<Library>>,
         clock: Clock,
         logger: Logger,
     ) -> Self {
@@ -114,6 +117,7 @@ impl Entrance {
             groups: BTreeMap::new(),
             persist,
             loads,
+            library,
             writes: Vec::new(),
             aftermath: Aftermath::default(),
         };
@@ -353,7 +357,14 @@ impl Effects for Outbox {
         self.aftermath.addresses.extend(addresses);
     }
 
-    fn install(&mut self, _group: GroupId, _install: Install) {}
+    fn install(&mut self, group: GroupId, install: Install) {
+        let Some(annex) = self.groups.get(&group) else { return };
+        if annex.shelf.as_ref().is_some_and(|shelf| shelf.offer(install))
+            && let Some(library) = &self.library
+        {
+            library.fetches.push(annex.clone());
+        }
+    }
 
     fn leaderless(&mut self, group: GroupId, how: Leaderless) {
         if let Some(annex) = self.groups.get(&group).filter(|_| how.long) {

@@ -37,7 +37,7 @@ impl Door {
     fn new() -> Self {
         let (inbox, persist, loads) = (Inbox::new(InboxLimits::default()), Persist::new(), LoadQueue::new());
         let logger = Logger::root(slog::Discard, slog::o!());
-        let entrance = Entrance::new(inbox, Arc::new(persist), Arc::new(loads), Clock::of(Still), logger);
+        let entrance = Entrance::new(inbox, Arc::new(persist), Arc::new(loads), None, Clock::of(Still), logger);
         Self { entrance: Arc::new(entrance), answered: Arc::default() }
     }
 

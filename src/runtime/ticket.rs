@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::error::{ChangeError, Interruption, ProposalError, ReadError, TransferError};
 use super::reply::{Asker, AtShutDown, Owed, Proposer, ReadReply, Reply};
+use super::snapshots::TakeError;
 use crate::sync::{Arc, Condvar, Mutex};
 use crate::time::Duration;
 use crate::types::{EntryId, Index, NodeId};
@@ -51,6 +52,9 @@ pub type TransferTicket = OrderTicket<NodeId, TransferError>;
 
 /// Waits for a change of members. The answer is where the new configuration stands in the log: it is committed.
 pub type ChangeTicket = OrderTicket<Index, ChangeError>;
+
+/// Waits for a snapshot. The answer is the last entry in it: it is durable.
+pub type SnapshotTicket = OrderTicket<EntryId, TakeError>;
 
 impl<O: Send + 'static> Ticket<O> {
     /// A ticket and the reply that completes it.
@@ -123,7 +127,8 @@ impl<T: Send + 'static, E: AtShutDown + Send> OrderTicket<T, E> {
     }
 
     /// Blocks until it is known what became of it: a transfer takes an election timeout at most unless the node is
-    /// stuck, a change as long as newcomers may take and then as long as it takes to commit it.
+    /// stuck, a change as long as newcomers may take and then as long as it takes to commit it, a snapshot as long as it
+    /// takes to write it.
     ///
     /// # Errors
     /// Each variant says what to do.

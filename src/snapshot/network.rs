@@ -6,11 +6,15 @@
 use std::io;
 
 use super::message::{Request, Response};
+use super::serve::SnapshotServer;
 use crate::time::Duration;
 use crate::types::NodeId;
 
-/// Connects to the snapshot servers of other nodes.
+/// Connects to the snapshot servers of other nodes, and lets them connect to this one's.
 pub trait SnapshotNetwork: Send + Sync + 'static {
+    /// Answers nodes that want snapshots from now on. Before, and if the server has too many sessions, they are turned away.
+    fn serve(&self, server: SnapshotServer);
+
     /// Connects to `node`. Blocks, bounded in time.
     ///
     /// # Errors

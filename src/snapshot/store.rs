@@ -177,6 +177,20 @@ impl SnapshotStore {
         self.shared.sweep(&mut self.shared.state.lock())
     }
 
+    /// Removes every snapshot that nobody uses, complete or not: of a group that does not exist. Blocks.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`]; [`SnapshotError::Busy`] while one is being made or received.
+    pub fn clear(&self) -> Result<(), SnapshotError> {
+        let mut state = self.shared.state.lock();
+        if state.making || state.fetching {
+            return Err(SnapshotError::Busy);
+        }
+        state.complete.retain(|held| Arc::strong_count(held) > 1);
+        (state.damaged, state.wanted) = (Vec::new(), None);
+        self.shared.sweep(&mut state)
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

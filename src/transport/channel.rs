@@ -123,14 +123,12 @@ impl ChannelNetwork {
     }
 }
 
-impl ChannelTransport {
-    /// Answers nodes that want snapshots from now on. The answers are read from the disk on the thread that asks.
-    pub fn serve_snapshots(&self, server: SnapshotServer) {
+impl SnapshotNetwork for ChannelTransport {
+    /// The answers are read from the disk on the thread that asks.
+    fn serve(&self, server: SnapshotServer) {
         self.switch.ports.lock().servers.insert(self.node, server);
     }
-}
 
-impl SnapshotNetwork for ChannelTransport {
     fn connect(&self, node: NodeId) -> io::Result<Box<dyn SnapshotConnection>> {
         let server = self.switch.ports.lock().servers.get(&node).cloned().ok_or(io::ErrorKind::NotFound)?;
         let session = server.session().ok_or(io::ErrorKind::ConnectionRefused)?;
@@ -184,6 +182,10 @@ impl SnapshotConnection for ChannelConnection {
 }
 
 impl Transport for ChannelTransport {
+    fn snapshots(&self) -> Option<&dyn SnapshotNetwork> {
+        Some(self)
+    }
+
     fn send(&self, batch: &mut Vec<Message>) {
         batch.sort_by_key(|message| message.to);
         let mut sent = self.sent.lock();

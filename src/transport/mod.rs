@@ -30,6 +30,7 @@ pub mod tcp;
 use std::collections::BTreeMap;
 
 use crate::message::Message;
+use crate::snapshot::SnapshotNetwork;
 use crate::sync::thread;
 use crate::types::{NodeId, StoreId};
 
@@ -49,6 +50,12 @@ pub trait Transport: Send + Sync + 'static {
     /// A configuration says where `node` can be reached. Does not wait for the peer. Does nothing unless it is overridden: a
     /// transport may know better.
     fn set_address(&self, _node: NodeId, _address: &str) {}
+
+    /// The door to the snapshots of other nodes; `None` unless it is overridden: then a node behind this transport neither
+    /// fetches nor serves snapshots, and one that is behind the beginning of its leader's log stays there.
+    fn snapshots(&self) -> Option<&dyn SnapshotNetwork> {
+        None
+    }
 
     /// What happened so far. Takes short locks, does not block.
     fn stats(&self) -> TransportStats;

@@ -125,12 +125,6 @@ impl Tcp {
         self.routes.set(node, address.into(), &self.context)
     }
 
-    /// Answers peers that want snapshots from now on, on the threads of their connections. Before, and if the server has
-    /// too many sessions, they are closed unheard.
-    pub fn serve_snapshots(&self, server: SnapshotServer) {
-        self.listener.serve_snapshots(server);
-    }
-
     /// Forgets a peer: what is queued for it is dropped, its thread joined. Its incoming connection stays until the
     /// peer closes it. Unknown peers are ignored.
     pub fn remove_peer(&self, node: NodeId) {
@@ -139,6 +133,10 @@ impl Tcp {
 }
 
 impl Transport for Tcp {
+    fn snapshots(&self) -> Option<&dyn SnapshotNetwork> {
+        Some(self)
+    }
+
     fn set_address(&self, node: NodeId, address: &str) {
         if let Err(error) = self.set_peer(node, address) {
             slog::warn!(self.context.logger, "cannot reach a member"; "node" => %node, "address" => address, "error" => %error);
@@ -184,6 +182,11 @@ impl Transport for Tcp {
 }
 
 impl SnapshotNetwork for Tcp {
+    /// On the threads of their connections.
+    fn serve(&self, server: SnapshotServer) {
+        self.listener.serve_snapshots(server);
+    }
+
     fn connect(&self, node: NodeId) -> io::Result<Box<dyn SnapshotConnection>> {
         let peer = self.routes.snapshot().get(&node).cloned().ok_or(io::ErrorKind::NotFound)?;
         let connection = bulk::connect(&self.context, node, &peer.address(), &self.receivers)?;

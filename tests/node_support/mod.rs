@@ -4,17 +4,18 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tempfile::TempDir;
 use tenure::config::Timing;
 use tenure::core::RoleKind;
 use tenure::quorum::Configuration;
 use tenure::runtime::{Applied, Consistency, Group, Node, NodeConfig, ProposalError, Ticket};
-use tenure::state_machine::{ApplyError, Command, StateMachine};
+use tenure::state_machine::{ApplyError, Command, SnapshotFiles, SnapshotSource, StateMachine};
 use tenure::types::{ClusterId, EntryId, GroupId, Index, NodeId};
 
 pub(crate) const GROUP: GroupId = GroupId(1);
@@ -38,6 +39,31 @@ impl StateMachine for Recorder {
             outputs.push(journal.len());
         }
         Ok(outputs)
+    }
+
+    fn snapshot(&mut self) -> Result<Option<SnapshotSource>, ApplyError> {
+        let mut bytes = Vec::new();
+        for (id, command) in self.0.lock().unwrap().iter() {
+            for number in [id.term.0, id.index.0, command.len() as u64] {
+                bytes.extend(number.to_le_bytes());
+            }
+            bytes.extend_from_slice(command);
+        }
+        Ok(Some(SnapshotSource::Stream(Box::new(std::io::Cursor::new(bytes)))))
+    }
+
+    fn restore(&mut self, snapshot: &SnapshotFiles) -> Result<(), ApplyError> {
+        let failed = |error: std::io::Error| ApplyError(error.to_string());
+        let mut bytes = Vec::new();
+        snapshot.stream().and_then(|mut stream| stream.read_to_end(&mut bytes)).map_err(failed)?;
+        let mut rest = Bytes::from(bytes);
+        let mut journal = self.0.lock().unwrap();
+        journal.clear();
+        while !rest.is_empty() {
+            let (term, index, length) = (rest.get_u64_le(), rest.get_u64_le(), rest.get_u64_le());
+            journal.push((EntryId::new(index, term), rest.split_to(length as usize)));
+        }
+        Ok(())
     }
 }
 
@@ -109,6 +135,11 @@ impl Cluster {
             let voters = Configuration::of_voters((1..=self.size).map(NodeId)).unwrap();
             node.create_group(GROUP, voters, machine).unwrap()
         };
+        self.adopt(id, node, group, journal);
+    }
+
+    /// Makes a node one of the cluster's: all know each other.
+    pub(crate) fn adopt(&mut self, id: u64, node: Node, group: Group<usize>, journal: Journal) {
         let address = node.local_addr().unwrap().to_string();
         for (other, running) in &self.running {
             running.node.set_peer(NodeId(id), &address).unwrap();

@@ -1,0 +1,257 @@
+//! Snapshots in running nodes: real files, real sockets, real threads (rows `r03`, `o19`).
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod node_support;
+
+use node_support::{Cluster, GROUP, Journal, LONG, Recorder, applied, cluster_id, wait, wait_for};
+use std::collections::BTreeMap;
+use tenure::core::RoleKind;
+use tenure::quorum::{Configuration, Voters};
+use tenure::runtime::{Change, GroupError, Node, NodeConfig, SnapshotTicket, TakeError};
+use tenure::state_machine::{ApplyError, Command, StateMachine};
+use tenure::types::{EntryId, GroupId, Index, NodeId};
+
+/// Snapshots are taken all the time, and nothing stays behind them for slow peers.
+fn compacting(config: &mut NodeConfig) {
+    node_support::fast(config);
+    config.snapshots.log_bytes = 20_000;
+    (config.limits.retained_entries, config.limits.retained_for_peers) = (0, 0);
+    config.limits.cache_bytes = 4096;
+}
+
+fn write(cluster: &mut Cluster, count: usize) {
+    for nth in 0..count {
+        cluster.propose(format!("{nth:0>200}"));
+    }
+}
+
+fn base(cluster: &Cluster, id: u64) -> EntryId {
+    cluster.running[&id].group.status().unwrap().core.base
+}
+
+fn installed(cluster: &Cluster, id: u64) -> u64 {
+    cluster.running[&id].group.snapshots().counters.installed
+}
+
+fn took(ticket: SnapshotTicket) -> Result<EntryId, TakeError> {
+    ticket.wait_timeout(LONG).unwrap_or_else(|_| panic!("a ticket was never answered"))
+}
+
+/// `r03`, `o19`: a member that was away for so long that the others have given up what it needs gets a snapshot, and goes on
+/// with the log; so does a node that is added.
+#[test]
+fn r03_o19_who_is_behind_the_beginning_of_the_log_gets_a_snapshot() {
+    let mut cluster = Cluster::start_with(3, compacting);
+    write(&mut cluster, 20);
+    let leader = cluster.leader();
+    let away = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.stop(away);
+    let left = Index(20);
+    write(&mut cluster, 300);
+    for id in cluster.running.keys() {
+        wait_for("a log that begins behind what the other has", || (base(&cluster, *id).index > left).then_some(()));
+    }
+    cluster.run(away);
+    write(&mut cluster, 50);
+    cluster.assert_equal_and_complete();
+    assert!(installed(&cluster, away) >= 1);
+    assert_eq!((1..=3).filter(|id| *id != away).map(|id| installed(&cluster, id)).sum::<u64>(), 0, "nobody else did");
+
+    cluster.run_newcomer(4);
+    wait_for("the newcomer to be a voter", || {
+        let leader = cluster.leader_of_members();
+        let group = &cluster.running[&leader].group;
+        if group.status()?.core.configuration.is_voter(NodeId(4)) {
+            return Some(());
+        }
+        let to = Configuration::of_voters((1..=4).map(NodeId)).unwrap();
+        let change = Change { expected: None, to, patience: LONG };
+        group.change(change).wait_timeout(LONG).ok()?.ok().map(|_| ())
+    });
+    write(&mut cluster, 20);
+    cluster.assert_equal_and_complete();
+    assert!(installed(&cluster, 4) >= 1);
+    let metrics = cluster.running[&4].node.metrics();
+    assert!(metrics.snapshots.installed >= 1 && metrics.snapshots.fetched_bytes > 0);
+}
+
+/// A member that is only a little behind goes on with the log (issue: never a snapshot for these).
+#[test]
+fn r03_who_is_a_little_behind_gets_no_snapshot() {
+    let mut cluster = Cluster::start_with(3, |config| {
+        compacting(config);
+        config.limits.retained_entries = 10_000;
+    });
+    write(&mut cluster, 20);
+    let leader = cluster.leader();
+    let away = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.stop(away);
+    write(&mut cluster, 300);
+    wait_for("a snapshot", || cluster.running[&leader].group.snapshots().newest);
+    cluster.run(away);
+    cluster.assert_equal_and_complete();
+    assert_eq!((1..=3).map(|id| installed(&cluster, id)).sum::<u64>(), 0);
+}
+
+/// State machines in memory come back from their snapshots and the log behind them, although the log does not go back to the
+/// beginning any more.
+#[test]
+fn c29_a_restarted_cluster_begins_with_its_snapshots() {
+    let mut cluster = Cluster::start_with(3, compacting);
+    for _ in 0..3 {
+        write(&mut cluster, 150);
+        for id in 1..=3 {
+            wait_for("a compacted log", || (base(&cluster, id).index > Index(50)).then_some(()));
+        }
+        cluster.stop_all();
+        for id in 1..=3 {
+            cluster.run(id);
+        }
+    }
+    write(&mut cluster, 10);
+    cluster.assert_equal_and_complete();
+    assert_eq!((1..=3).map(|id| installed(&cluster, id)).sum::<u64>(), 0, "each from its own");
+}
+
+/// On demand: the answer is the last entry, which is as far as was applied; asked again with nothing new, the same; and the
+/// log begins behind it.
+#[test]
+fn a_snapshot_is_taken_when_somebody_asks_for_it() {
+    let mut cluster = Cluster::start_with(1, |config| {
+        compacting(config);
+        config.snapshots.log_bytes = 0;
+    });
+    let last = cluster.propose("something").id;
+    let group = &cluster.running[&1].group;
+    assert_eq!((took(group.snapshot()), took(group.snapshot())), (Ok(last), Ok(last)));
+    wait_for("a compacted log", || (base(&cluster, 1) == last).then_some(()));
+    let status = group.snapshots();
+    assert_eq!((status.counters.taken, status.counters.failed, status.making), (1, 0, false));
+    assert_eq!(status.newest.map(|newest| (newest.last, newest.maker)), Some((last, NodeId(1))));
+    let several: Vec<_> = (0..50).map(|_| group.snapshot()).collect();
+    assert!(several.into_iter().all(|ticket| took(ticket) == Ok(last)));
+    let group = group.clone();
+    cluster.stop(1);
+    assert_eq!(took(group.snapshot()), Err(TakeError::ShutDown));
+}
+
+/// Takes no snapshots, and is given none.
+struct Plain;
+
+impl StateMachine for Plain {
+    type Output = ();
+    fn apply(&mut self, commands: &[Command]) -> Result<Vec<()>, ApplyError> {
+        Ok(vec![(); commands.len()])
+    }
+}
+
+#[test]
+fn a_state_machine_without_snapshots_says_so_and_keeps_its_log() {
+    let cluster = Cluster::start_with(1, compacting);
+    let voters = Configuration::of_voters([NodeId(1)]).unwrap();
+    let plain = cluster.running[&1].node.create_group(GroupId(2), voters, Plain).unwrap();
+    for _ in 0..300 {
+        wait_for("a leader", || plain.propose(vec![0; 200]).wait_timeout(LONG).ok()?.ok());
+    }
+    assert_eq!(took(plain.snapshot()), Err(TakeError::Unsupported));
+    assert_eq!(plain.status().unwrap().core.base, EntryId::ZERO);
+}
+
+/// A damaged snapshot is found out, and what was compacted into it is not made up (bug `d15`): the group does not open, with
+/// an error that says why, again and again; the others go on.
+#[test]
+fn d15_a_damaged_snapshot_refuses_to_open() {
+    let mut cluster = Cluster::start_with(1, |config| {
+        compacting(config);
+        config.snapshots.log_bytes = 0;
+    });
+    write(&mut cluster, 30);
+    let last = took(cluster.running[&1].group.snapshot()).unwrap();
+    wait_for("a compacted log", || (base(&cluster, 1) == last).then_some(()));
+    cluster.stop(1);
+    let dir = cluster.dir(1).join("snapshots").join("1");
+    let data = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let data = data.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "data")).unwrap();
+    let mut bytes = std::fs::read(&data).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&data, bytes).unwrap();
+
+    let node = Node::open(cluster.config(1)).unwrap();
+    let error = node.open_group(GROUP, Recorder(Journal::default())).unwrap_err();
+    assert!(matches!(error, GroupError::Restore { last: of, .. } if of == last), "{error}");
+    let error = node.open_group(GROUP, Recorder(Journal::default())).unwrap_err();
+    assert!(matches!(error, GroupError::Start(_)), "{error}");
+    assert!(error.to_string().contains("restore"), "{error}");
+}
+
+/// A backup of one cluster becomes the beginning of another one with other nodes.
+#[test]
+fn a_backup_is_restored_into_a_new_cluster() {
+    let mut old = Cluster::start_with(1, compacting);
+    write(&mut old, 30);
+    took(old.running[&1].group.snapshot()).unwrap();
+    let store = old.running[&1].node.snapshot_store(GROUP).unwrap();
+    let mut backup = Vec::new();
+    store.newest().unwrap().export(&mut backup, &|| true).unwrap();
+    let before = old.running[&1].journal.lock().unwrap().clone();
+
+    let mut new = Cluster { running: BTreeMap::new(), ..Cluster::start_with(0, compacting) };
+    let voters = Configuration::of_voters([11, 12, 13].map(NodeId)).unwrap();
+    for id in [11, 12, 13] {
+        Node::found(new.dir(id), cluster_id(), NodeId(id)).unwrap();
+        let node = Node::open(new.config(id)).unwrap();
+        let journal = Journal::default();
+        let machine = || Recorder(journal.clone());
+        let half = &mut &backup[..backup.len() / 2];
+        let error = node.restore_group(GROUP, voters.clone(), half, machine()).unwrap_err();
+        assert!(matches!(error, GroupError::Snapshots(_)), "{error}");
+        assert!(node.groups().is_empty(), "nothing was founded");
+        let group = node.restore_group(GROUP, voters.clone(), &mut &backup[..], machine()).unwrap();
+        assert_eq!(*journal.lock().unwrap(), before);
+        assert_eq!(applied(&group), Index(1), "the snapshot is the first entry");
+        new.adopt(id, node, group, journal.clone());
+    }
+    new.propose("in the new cluster");
+    for running in new.running.values() {
+        wait_for("the same everywhere", || (running.journal.lock().unwrap().len() == before.len() + 1).then_some(()));
+    }
+    // And it lives on as any other.
+    let old_leader = new.leader();
+    new.stop(old_leader);
+    new.run(old_leader);
+    new.propose("after a restart");
+    for running in new.running.values() {
+        wait_for("the same everywhere", || (running.journal.lock().unwrap().len() >= before.len() + 2).then_some(()));
+    }
+    let error = new.running[&11].node.restore_group(GROUP, voters, &mut &backup[..], Plain).unwrap_err();
+    assert!(matches!(error, GroupError::Exists(GROUP)), "{error}");
+}
+
+/// A node whose state machine fails while a snapshot replaces its state stops the group and says so; the others go on.
+#[test]
+fn a_failed_restore_stops_the_group_here_alone() {
+    let mut cluster = Cluster::start_with(3, compacting);
+    write(&mut cluster, 300);
+    Node::found(cluster.dir(4), cluster_id(), NodeId(4)).unwrap();
+    let node = Node::open(cluster.config(4)).unwrap();
+    let failing = node.join_group(GROUP, Plain).unwrap();
+    for (id, running) in &cluster.running {
+        let address = node.local_addr().unwrap().to_string();
+        running.node.set_peer(NodeId(4), address).unwrap();
+        node.set_peer(NodeId(*id), running.node.local_addr().unwrap().to_string()).unwrap();
+    }
+    let leader = cluster.leader();
+    let group = &cluster.running[&leader].group;
+    let (voters, learners) = (Voters::from_nodes((1..=3).map(NodeId)), Voters::from_nodes([NodeId(4)]));
+    let to = Configuration::new(voters, Voters::default(), learners).unwrap();
+    let change = Change { expected: None, to, patience: LONG };
+    let _ = group.change(change).wait_timeout(LONG);
+    wait_for("the group to stop there", || failing.status()?.core.stopped);
+    assert_eq!(
+        took(failing.snapshot()).unwrap_err().to_string(),
+        "the group has stopped on this node: the state machine failed"
+    );
+    wait_for("a leader", || (cluster.running[&leader].group.status()?.core.role == RoleKind::Leader).then_some(()));
+    assert!(wait(cluster.running[&cluster.leader()].group.propose("goes on")).is_ok());
+}
