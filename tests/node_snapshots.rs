@@ -6,10 +6,11 @@ mod node_support;
 
 use node_support::{Cluster, GROUP, Journal, LONG, Recorder, applied, cluster_id, wait, wait_for};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tenure::core::RoleKind;
 use tenure::quorum::{Configuration, Voters};
 use tenure::runtime::{Change, GroupError, Node, NodeConfig, SnapshotTicket, TakeError};
-use tenure::state_machine::{ApplyError, Command, StateMachine};
+use tenure::state_machine::{ApplyError, Command, SnapshotSource, StateMachine};
 use tenure::types::{EntryId, GroupId, Index, NodeId};
 
 /// Snapshots are taken all the time, and nothing stays behind them for slow peers.
@@ -97,7 +98,7 @@ fn r03_who_is_a_little_behind_gets_no_snapshot() {
 /// State machines in memory come back from their snapshots and the log behind them, although the log does not go back to the
 /// beginning any more.
 #[test]
-fn c29_a_restarted_cluster_begins_with_its_snapshots() {
+fn r03_a_restarted_cluster_begins_with_its_snapshots() {
     let mut cluster = Cluster::start_with(3, compacting);
     for _ in 0..3 {
         write(&mut cluster, 150);
@@ -112,6 +113,21 @@ fn c29_a_restarted_cluster_begins_with_its_snapshots() {
     write(&mut cluster, 10);
     cluster.assert_equal_and_complete();
     assert_eq!((1..=3).map(|id| installed(&cluster, id)).sum::<u64>(), 0, "each from its own");
+}
+
+/// A log that has become too long makes the groups that keep it so take a snapshot, though none is due by its own size.
+#[test]
+fn a_log_that_is_too_long_asks_for_snapshots() {
+    let mut cluster = Cluster::start_with(1, |config| {
+        compacting(config);
+        config.snapshots.log_bytes = 0;
+        config.wal.soft_bytes = 2 << 20;
+    });
+    for nth in 0..100 {
+        cluster.propose(format!("{nth:0>60000}"));
+    }
+    wait_for("a compacted log", || (base(&cluster, 1) > EntryId::ZERO).then_some(()));
+    assert!(cluster.running[&1].group.snapshots().counters.taken >= 1);
 }
 
 /// On demand: the answer is the last entry, which is as far as was applied; asked again with nothing new, the same; and the
@@ -134,6 +150,49 @@ fn a_snapshot_is_taken_when_somebody_asks_for_it() {
     let group = group.clone();
     cluster.stop(1);
     assert_eq!(took(group.snapshot()), Err(TakeError::ShutDown));
+}
+
+/// Hands out a snapshot that is not read before the gate is open.
+struct Gated(crossbeam_channel::Receiver<()>);
+
+impl StateMachine for Gated {
+    type Output = ();
+    fn apply(&mut self, commands: &[Command]) -> Result<Vec<()>, ApplyError> {
+        Ok(vec![(); commands.len()])
+    }
+    fn snapshot(&mut self) -> Result<Option<SnapshotSource>, ApplyError> {
+        Ok(Some(SnapshotSource::Stream(Box::new(Gate(self.0.clone())))))
+    }
+}
+
+struct Gate(crossbeam_channel::Receiver<()>);
+
+impl std::io::Read for Gate {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        let _ = self.0.recv();
+        Ok(0)
+    }
+}
+
+/// `c25`: who wants a snapshot while one is being made gets the next, with what was applied meanwhile. Commands are applied
+/// while it is made.
+#[test]
+fn c25_a_wish_for_a_snapshot_while_one_is_made_is_not_lost() {
+    let cluster = Cluster::start_with(1, compacting);
+    let voters = Configuration::of_voters([NodeId(1)]).unwrap();
+    let (open, gate) = crossbeam_channel::unbounded();
+    let group = cluster.running[&1].node.create_group(GroupId(2), voters, Gated(gate)).unwrap();
+    let propose = || wait_for("a leader", || group.propose("x").wait_timeout(LONG).ok()?.ok());
+    let first = propose().id;
+    let one = group.snapshot();
+    wait_for("a snapshot in the making", || group.snapshots().making.then_some(()));
+    let second = propose().id;
+    let two = group.snapshot();
+    let (one, two) = (one.wait_timeout(Duration::ZERO).err().unwrap(), two.wait_timeout(Duration::ZERO).err().unwrap());
+    open.send(()).unwrap();
+    assert_eq!(took(one), Ok(first));
+    open.send(()).unwrap();
+    assert_eq!(took(two), Ok(second));
 }
 
 /// Takes no snapshots, and is given none.

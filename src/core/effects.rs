@@ -488,6 +488,14 @@ pub enum Fatal {
         /// What it sends now.
         theirs: EntryId,
     },
+    /// A snapshot ends in another entry than the committed one that is here (bug `c09`).
+    #[error("a snapshot ends in {theirs}, but {ours} is committed")]
+    SnapshotContradicts {
+        /// The committed entry.
+        ours: EntryId,
+        /// The snapshot's last entry.
+        theirs: EntryId,
+    },
     /// An entry holds a configuration that this version cannot read.
     #[error("the configuration in entry {0} cannot be read by this version")]
     Configuration(EntryId),

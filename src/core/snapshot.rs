@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::core::progress::Progress;
 use crate::core::role::Role;
-use crate::core::{Core, Install, Output};
+use crate::core::{Core, Fatal, Install, Output};
 use crate::log::Compaction;
 use crate::quorum::Configuration;
 use crate::time::Instant;
@@ -67,6 +67,9 @@ impl Core {
         configuration: (Index, Configuration),
         out: &mut Output,
     ) {
+        if let Some(ours) = self.contradiction(last) {
+            return self.abdicate_and_stop(now, Fatal::SnapshotContradicts { ours, theirs: last }, out);
+        }
         if last.index <= self.apply.applied {
             return;
         }
@@ -87,6 +90,14 @@ impl Core {
         self.commit = self.commit.max(last.index);
         self.apply.jumped_to(last.index);
         self.hand_out(out);
+    }
+
+    /// The committed entry that stands where a snapshot is said to end in `last`, if it is another one: then the state machine
+    /// must not be replaced by it.
+    #[must_use]
+    pub fn contradiction(&self, last: EntryId) -> Option<EntryId> {
+        let ours = self.snapshot_at(last.index).map(|(ours, _)| ours);
+        ours.filter(|ours| *ours != last)
     }
 
     /// Asks for the snapshot that a leader offers with an append whose `prev` is not here.

@@ -52,6 +52,8 @@ enum Job {
     Snapshot(SnapshotReply),
     /// The snapshot in the making is there, or failed: the next may begin.
     SnapshotOver,
+    /// The group's log is to become shorter.
+    Pressure,
     /// Another node's snapshot is to replace the state.
     Restore(Box<(Snapshot, Configuration)>),
 }
@@ -87,6 +89,11 @@ impl ApplyQueue {
     /// The snapshot in the making is there, or failed.
     pub(super) fn push_snapshot_over(&self) {
         self.jobs.push(Job::SnapshotOver);
+    }
+
+    /// The group's log is to become shorter.
+    pub(super) fn push_pressure(&self) {
+        self.jobs.push(Job::Pressure);
     }
 
     /// Replaces the state by `snapshot`, unless what is applied by then goes as far.
@@ -152,6 +159,8 @@ pub(super) struct Backlog {
     reads: BTreeMap<Index, Vec<ReadReply>>,
     /// Who wants a snapshot.
     pub(super) wishes: Vec<SnapshotReply>,
+    /// The log is to become shorter.
+    pub(super) pressed: bool,
     /// What the state is to be replaced by. All entries that precede it in the queue are taken first, and those that follow
     /// it: they are in it, or it is of no use any more.
     pub(super) restore: Option<Box<(Snapshot, Configuration)>>,
@@ -279,6 +288,7 @@ impl Backlog {
             Job::Silence => self.silent = true,
             Job::Snapshot(reply) => self.wishes.push(reply),
             Job::SnapshotOver => {}
+            Job::Pressure => self.pressed = true,
             Job::Restore(snapshot) => self.restore = Some(snapshot),
             Job::Entries(entries) => {
                 let covered = self.last;
@@ -341,4 +351,34 @@ fn drop_quietly<S>(machine: S) {
 fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Entry;
+    use crate::runtime::{ProposalError, Ticket};
+    use crate::time::Duration;
+    use crate::types::EntryId;
+    use bytes::Bytes;
+
+    /// `b56`, `c27`: entries that are in a snapshot already are not applied again, whoever waits for them is answered, and
+    /// those behind it are applied after it.
+    #[test]
+    fn b56_c27_entries_of_an_installed_snapshot_are_skipped_and_answered() {
+        let mut backlog = Backlog { last: Index(10), ..Backlog::default() };
+        let (ticket, reply) = Ticket::<()>::new();
+        let mut reply = Some(reply);
+        let entries = (9..=12).map(|index| {
+            let entry = Entry { id: EntryId::new(index, 1), kind: EntryKind::Command, payload: Bytes::new() };
+            Committed { entry, reply: if index == 10 { reply.take() } else { None } }
+        });
+        backlog.add(Job::Entries(entries.collect()));
+        let left: Vec<_> = backlog.commands.iter().map(|command| command.id.index.0).collect();
+        assert_eq!((left, backlog.last), (vec![11, 12], Index(12)));
+        let unknown = ProposalError::Unknown(Interruption::SnapshotInstalled { last: Index(10) });
+        assert_eq!(ticket.wait_timeout(Duration::ZERO).ok(), Some(Err(unknown)));
+        backlog.add(Job::Entries(Vec::new()));
+        assert_eq!(backlog.last, Index(12));
+    }
 }

@@ -37,8 +37,9 @@ impl Beginning {
             restores: false,
             installed: None,
         };
-        // One that ends before the log begins is of no use.
-        let Some(newest) = newest.filter(|newest| newest.last.index >= base) else { return plain(restored) };
+        // One that ends before the log begins is of no use, nor is one that contradicts what was compacted (bug `c09`).
+        let fits = |newest: &Stored| newest.last.index > base || newest.last == restored.log.base();
+        let Some(newest) = newest.filter(fits) else { return plain(restored) };
         let last = newest.last;
         if restored.log.contains(last) {
             // A state machine that has something goes on from there: the log is quicker than starting over.
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(begins(log(3, 9), 2, stored(5, 1)), (5, 5, true, Some(5), false));
     }
 
-    /// A crash while a snapshot of another node was taken in: before or after the state machine was replaced (bug `c29`).
+    /// A crash while a snapshot of another node was taken in: before or after the state machine was replaced (bug `c10`).
     #[test]
     fn an_interrupted_installation_is_completed() {
         assert_eq!(begins(log(0, 9), 7, stored(20, 2)), (20, 0, true, None, true));
@@ -119,5 +120,6 @@ mod tests {
     fn what_does_not_fit_is_left_to_the_core_to_refuse() {
         assert_eq!(begins(log(5, 9), 0, stored(4, 1)), (0, 0, false, None, false));
         assert_eq!(begins(log(3, 9), 30, stored(20, 2)), (30, 30, false, None, false));
+        assert_eq!(begins(log(5, 9), 0, stored(5, 2)), (0, 0, false, None, false));
     }
 }

@@ -117,7 +117,8 @@ impl Engine {
         let Settings { batch_bytes, logger, .. } = self.settings.clone();
         let (shared, entrance) = (self.persist.clone(), self.entrance.clone());
         let tidying = Tidying::default();
-        let persist = PersistThread { shared, device, batch_bytes, entrance, logger: logger.clone(), tidying };
+        let (library, log) = (self.library.clone(), logger.clone());
+        let persist = PersistThread { shared, device, batch_bytes, entrance, logger: log, tidying, library };
         self.spawn("tenure-persist", move || persist.run())?;
         let entrance = self.entrance.clone();
         self.spawn("tenure-timer", move || timer::run(&entrance))?;
@@ -218,7 +219,7 @@ impl Engine {
         });
         opened.inspect_err(|_| annex.queue.close())?;
         if let (Some(library), Some(shelf)) = (&self.library, shelf) {
-            library.server.add(shelf.store.clone());
+            library.opened_group(&annex, &shelf);
         }
         self.annexes.lock().push(annex.clone());
         if self.persist.counters().failed {

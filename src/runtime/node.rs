@@ -445,6 +445,10 @@ impl Device for Wal {
     fn tidy(&mut self, budget: usize) -> Result<u64, WalError> {
         Self::tidy(self, budget)
     }
+
+    fn pressure(&self) -> Vec<GroupId> {
+        Self::pressure(self).into_iter().map(|(group, _)| group).collect()
+    }
 }
 
 /// A group that one call creates or opens. The lock is free meanwhile: the disk is waited for, and callbacks run that may

@@ -19,6 +19,7 @@ use super::batch::{FOUNDING, batch_len, newest, payload_bytes, split_long};
 use super::driver::ShardInput;
 use super::queue::{Queue, Taken};
 use super::shard::Entrance;
+use super::snapshots::Library;
 use crate::log::Write;
 use crate::metrics::LogCounters;
 use crate::sync::{Arc, Mutex, channel};
@@ -39,6 +40,8 @@ pub(super) trait Device: Send {
     fn sync(&mut self) -> Result<(), Self::Error>;
     fn floor(&mut self) -> Result<(), Self::Error>;
     fn tidy(&mut self, budget: usize) -> Result<u64, Self::Error>;
+    /// The groups whose logs keep the device from giving back space, though it should.
+    fn pressure(&self) -> Vec<GroupId>;
 }
 
 /// The log's end of the runtime, shared with its thread.
@@ -98,6 +101,8 @@ pub(super) struct PersistThread<D> {
     pub(super) entrance: Arc<Entrance>,
     pub(super) logger: Logger,
     pub(super) tidying: Tidying,
+    /// None if this node keeps no snapshots.
+    pub(super) library: Option<Arc<Library>>,
 }
 
 impl<D: Device> PersistThread<D> {
@@ -186,7 +191,10 @@ impl<D: Device> PersistThread<D> {
             return false;
         }
         match self.device.tidy(budget) {
-            Ok(0) => false,
+            Ok(0) => {
+                self.press();
+                false
+            }
             Ok(_) => {
                 self.tidying = Tidying::Unsynced;
                 true
@@ -197,6 +205,13 @@ impl<D: Device> PersistThread<D> {
                 self.tidying = Tidying::GivenUp;
                 false
             }
+        }
+    }
+
+    /// Groups that hold up the log take a snapshot, and give up what is in it.
+    fn press(&self) {
+        if let Some(library) = &self.library {
+            self.device.pressure().into_iter().for_each(|group| library.press(group));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::*;
 use tenure::config::CoreConfig;
-use tenure::core::Install;
-use tenure::quorum::Configuration;
+use tenure::core::{Fatal, Install};
+use tenure::quorum::{Configuration, Voters};
 
 /// Keeps nothing behind a snapshot.
 fn compacting() -> Lone {
@@ -99,7 +99,7 @@ fn r03_some_entries_are_kept_behind_a_snapshot() {
 }
 
 #[test]
-fn r03_a_peer_whose_next_entry_is_gone_is_offered_the_snapshot() {
+fn r03_b55_c24_a_peer_whose_next_entry_is_gone_is_offered_the_snapshot() {
     let mut lone = leader_with_a_snapshot();
     let loads = lone.loads;
     let sent = lone.pass_with(&[2], 500);
@@ -366,4 +366,52 @@ fn r03_a_leader_keeps_the_log_behind_a_snapshot_that_is_being_fetched() {
     more(&mut lone);
     more(&mut lone);
     assert_eq!(base(&lone), first, "n3 is at the first");
+}
+
+/// `c09`: a snapshot that ends in another entry than the committed one comes from a group that is broken, and is not
+/// believed; the same entry again is harmless.
+#[test]
+fn r03_c09_a_snapshot_does_not_replace_what_is_committed() {
+    let mut lone = Lone::of(3);
+    let entries = (2..=5).map(|index| command(index, 2)).collect();
+    lone.append_from(2, 2, FOUNDED, entries, 5);
+    assert_eq!(lone.core.contradiction(EntryId::new(4, 2)), None);
+    assert_eq!(lone.core.contradiction(EntryId::new(9, 3)), None, "nothing is known of that one");
+    installed(&mut lone, EntryId::new(4, 2), &voters(3));
+    assert_eq!(lone.core.status().stopped, None);
+    let (ours, theirs) = (EntryId::new(4, 2), EntryId::new(4, 3));
+    assert_eq!(lone.core.contradiction(theirs), Some(ours));
+    installed(&mut lone, theirs, &voters(3));
+    assert_eq!(lone.core.status().stopped, Some(Fatal::SnapshotContradicts { ours, theirs }));
+    assert_eq!(lone.last(), EntryId::new(5, 2), "the log stays");
+}
+
+/// `b54`: a joint configuration with learners comes with the snapshot in whole, and after a restart as well; whoever leads
+/// with it leaves it.
+#[test]
+fn r03_b54_a_snapshot_brings_a_joint_configuration() {
+    let nodes = |nodes: &[u64]| Voters::from_nodes(nodes.iter().copied().map(NodeId));
+    let joint = Configuration::new(nodes(&[1, 2, 4]), nodes(&[1, 2, 3]), nodes(&[5])).unwrap();
+    let joint = joint.with_address(NodeId(4), "n4:7000").unwrap();
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 2, FOUNDED, vec![], 1);
+    installed(&mut lone, EntryId::new(9, 2), &joint);
+    assert_eq!(lone.core.configuration(), &joint);
+    let lone = lone.restart();
+    assert_eq!(lone.core.configuration(), &joint);
+    assert!(lone.core.configuration().is_joint());
+}
+
+/// `l03`: an offer of the current leader restarts the election timer like any append, one of a past leader does not.
+#[test]
+fn l03_r03_an_offer_of_the_leader_restarts_the_election_timer() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 2, FOUNDED, vec![], 1);
+    let deadline = |lone: &Lone| lone.core.next_deadline().unwrap();
+    let before = deadline(&lone);
+    lone.now = lone.now + ms(100);
+    offer_from_2(&mut lone, EntryId::new(9, 1), 9);
+    assert_eq!(deadline(&lone), before, "of a past term");
+    offer_from_2(&mut lone, EntryId::new(9, 2), 9);
+    assert!(deadline(&lone) >= before + ms(100), "n2 leads");
 }

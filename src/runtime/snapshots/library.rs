@@ -31,6 +31,8 @@ pub(in crate::runtime) struct Library {
     /// For the fetch thread: groups that lack a snapshot. Bounded: each once.
     pub(in crate::runtime) fetches: Queue<Arc<Annex>>,
     shelves: Mutex<BTreeMap<GroupId, Arc<Shelf>>>,
+    /// Groups that run.
+    running: Mutex<BTreeMap<GroupId, Arc<Annex>>>,
 }
 
 impl Library {
@@ -45,7 +47,18 @@ impl Library {
         let serve = ServeConfig { bytes_per_second: options.send_bytes_per_second, ..ServeConfig::default() };
         let (takes, fetches) = (Queue::new(), Queue::new());
         let server = SnapshotServer::new(serve);
-        Self { fs, dir: dir.join(DIR), cluster, node, options, server, takes, fetches, shelves: Mutex::default() }
+        Self {
+            fs,
+            dir: dir.join(DIR),
+            cluster,
+            node,
+            options,
+            server,
+            takes,
+            fetches,
+            shelves: Mutex::default(),
+            running: Mutex::default(),
+        }
     }
 
     /// The snapshots of `group`, opened when they are asked for first. Blocks on the disk.
@@ -60,6 +73,22 @@ impl Library {
         // Whoever creates or opens a group has reserved it: nobody opens the store a second time.
         self.shelves.lock().insert(group, shelf.clone());
         Ok(shelf)
+    }
+
+    /// A group runs from now on: its snapshots are served.
+    pub(in crate::runtime) fn opened_group(&self, annex: &Arc<Annex>, shelf: &Shelf) {
+        self.server.add(shelf.store.clone());
+        self.running.lock().insert(shelf.group, annex.clone());
+    }
+
+    /// The node's log is too long because of this group's.
+    pub(in crate::runtime) fn press(&self, group: GroupId) {
+        let annex = self.running.lock().get(&group).cloned();
+        if let Some(annex) = annex
+            && annex.shelf.as_ref().is_some_and(|shelf| shelf.may_press())
+        {
+            annex.queue.push_pressure();
+        }
     }
 
     pub(in crate::runtime) fn opened(&self, group: GroupId) -> Option<Arc<Shelf>> {

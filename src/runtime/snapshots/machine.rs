@@ -23,13 +23,16 @@ impl<S: StateMachine> Applier<S> {
         let (Some(restore), Some(shelf)) = (backlog.restore.take(), self.annex.shelf.clone()) else { return Ok(()) };
         let (snapshot, configuration) = *restore;
         let (group, last, watch) = (self.group, snapshot.last(), Stopwatch::now());
-        let further = last.index > self.applied;
+        let contradicts = self.entrance.look(|shard| shard.core(group).and_then(|core| core.contradiction(last)));
+        let further = last.index > self.applied && contradicts.is_none();
         if further {
             guarded(|| self.machine.restore(&snapshot.files()))?;
             (self.applied, backlog.last) = (last.index, last.index);
             self.pace.restart();
             self.annex.note_applied(last.index);
             info!(self.logger, "restored a snapshot"; "group" => %group, "last" => %last, "took" => ?watch.elapsed());
+        }
+        if further || contradicts.is_some() {
             let at = snapshot.manifest().about().configuration.0;
             let configuration = (at, configuration);
             self.entrance.complete([ShardInput::SnapshotInstalled { group, last, configuration }]);
@@ -42,6 +45,9 @@ impl<S: StateMachine> Applier<S> {
 
     /// Hands out a snapshot if somebody wants one or it is time, and none is being made.
     pub(in crate::runtime) fn take_snapshot(&mut self, backlog: &mut Backlog) -> Result<(), ApplyError> {
+        if mem::take(&mut backlog.pressed) {
+            self.pace.press();
+        }
         if backlog.wishes.is_empty() && !self.pace.is_due() {
             return Ok(());
         }

@@ -14,6 +14,9 @@ use crate::types::GroupId;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// So long a group is not pressed again.
+const RELIEF: Duration = Duration::from_secs(10);
+
 /// Shared by a group's handles, its apply thread, the shard and the two threads for snapshots.
 pub(in crate::runtime) struct Shelf {
     pub(in crate::runtime) group: GroupId,
@@ -31,6 +34,8 @@ struct State {
     /// No attempt to fetch before then.
     not_before: Option<Stopwatch>,
     failures_in_a_row: u32,
+    /// When the group was last asked to make the log shorter.
+    pressed_at: Option<Stopwatch>,
     counters: SnapshotCounters,
     last_error: Option<String>,
 }
@@ -77,6 +82,16 @@ impl Shelf {
                 state.last_error = Some(error.clone());
             }
         }
+    }
+
+    /// Whether the group may be asked to make the log shorter: not all the time.
+    pub(super) fn may_press(&self) -> bool {
+        let (mut state, now) = (self.state.lock(), Stopwatch::now());
+        let again = !state.making && state.pressed_at.is_none_or(|last| now.duration_since(last) >= RELIEF);
+        if again {
+            state.pressed_at = Some(now);
+        }
+        again
     }
 
     // ---- fetching --------------------------------------------------------------------------------------------------
@@ -172,6 +187,11 @@ impl Pace {
     pub(in crate::runtime) fn patience(&self) -> Option<Duration> {
         let left = self.age_due.filter(|_| self.anything)?.checked_duration_since(Stopwatch::now())?;
         Some(left + Duration::from_millis(1))
+    }
+
+    /// The log is to become shorter: due now, if anything was applied since the last.
+    pub(in crate::runtime) fn press(&mut self) {
+        self.overdue |= self.anything;
     }
 
     /// One begins to be taken, or another node's took its place.
