@@ -122,7 +122,7 @@ pub struct SnapshotCounters {
     pub failed: u64,
     /// Fetched from another node and restored here.
     pub installed: u64,
-    /// Bytes that came in for those, used or not.
+    /// Bytes of chunks that came in, used or not, also for transfers that failed or are under way.
     pub fetched_bytes: u64,
     /// Attempts to fetch one that failed. What came is used by the next.
     pub fetch_failed: u64,

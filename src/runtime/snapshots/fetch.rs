@@ -1,6 +1,7 @@
 //! The fetch thread: brings a snapshot here that a leader offers, from whoever has it.
 
 use slog::{Logger, info, warn};
+use std::cell::Cell;
 use std::io;
 
 use super::{Library, Shelf, stored};
@@ -110,8 +111,10 @@ impl Fetcher {
     fn fetch_from(&self, sender: NodeId, wanted: Wanted, shelf: &Shelf) -> Result<Snapshot, FetchError> {
         let network = self.transport.snapshots().ok_or(FetchError::NoDoor)?;
         let mut fetch = Fetch::new(&shelf.store, wanted, FetchConfig::default())?;
+        let noted = Cell::new(0);
         let watch = |progress: &Progress| {
-            shelf.note_progress(*progress);
+            let before = noted.replace(progress.bytes_received);
+            shelf.note_progress(*progress, progress.bytes_received - before);
             self.goes_on()
         };
         let mut attempts = 0;

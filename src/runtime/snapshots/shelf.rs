@@ -112,8 +112,11 @@ impl Shelf {
         self.state.lock().offered
     }
 
-    pub(super) fn note_progress(&self, progress: Progress) {
-        self.state.lock().fetching = Some(progress);
+    /// The transfer is so far, and so many bytes came in since the last time.
+    pub(super) fn note_progress(&self, progress: Progress, received: u64) {
+        let mut state = self.state.lock();
+        state.fetching = Some(progress);
+        state.counters.fetched_bytes += received;
     }
 
     pub(super) fn not_fetched(&self, error: String) {
@@ -129,10 +132,9 @@ impl Shelf {
     /// What was fetched is restored, or of no use any more.
     pub(in crate::runtime) fn fetch_over(&self, restored: bool) {
         let mut state = self.state.lock();
-        let bytes = state.fetching.take().map_or(0, |progress| progress.bytes_received);
+        state.fetching = None;
         (state.not_before, state.failures_in_a_row) = (None, 0);
         state.counters.installed += u64::from(restored);
-        state.counters.fetched_bytes += bytes;
     }
 }
 
