@@ -15,7 +15,7 @@
 //!
 //! `docs/format-snapshot.md` draws the bytes on disk, `docs/format-wire.md` those on the network.
 //!
-//! Not done here: when to make a snapshot, whom to fetch one from, when to compact the log. Chunks of a file that
+//! Not done here: when to make a snapshot, whom to fetch one from, when to compact the log (`runtime` does). Chunks of a file that
 //! changed a little are not looked for in its older version.
 
 mod codec;
