@@ -97,7 +97,7 @@ pub struct Limits {
     /// Entries that a leader holds uncommitted. Default 65536.
     pub uncommitted_entries: usize,
     /// Entries that stay in the log behind a snapshot, for peers that are a little behind: who needs older ones gets the
-    /// snapshot. Default 10000; 0 keeps none.
+    /// snapshot. Default 10000; 0 keeps none. A log that has become too long keeps none.
     pub retained_entries: usize,
     /// Entries that a leader keeps behind a snapshot, at most, for peers that answer but are further behind, or are fetching
     /// a snapshot: without them a fast group's peer would need the next snapshot when it has installed one. On disk, not in

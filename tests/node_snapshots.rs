@@ -115,19 +115,89 @@ fn r03_a_restarted_cluster_begins_with_its_snapshots() {
     assert_eq!((1..=3).map(|id| installed(&cluster, id)).sum::<u64>(), 0, "each from its own");
 }
 
-/// A log that has become too long makes the groups that keep it so take a snapshot, though none is due by its own size.
+/// What the files below a directory take, but for the spare segments.
+fn bytes_below(dir: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(dir).unwrap().filter_map(Result::ok);
+    let bytes = entries.filter_map(|entry| {
+        let data = entry.metadata().ok()?;
+        Some(if data.is_dir() { bytes_below(&entry.path()) } else { data.len() })
+    });
+    bytes.sum()
+}
+
+/// Keeps the last command.
+#[derive(Default)]
+struct Last(Vec<u8>);
+
+impl StateMachine for Last {
+    type Output = ();
+    fn apply(&mut self, commands: &[Command]) -> Result<Vec<()>, ApplyError> {
+        self.0 = commands.last().map(|command| command.data.to_vec()).unwrap_or_default();
+        Ok(vec![(); commands.len()])
+    }
+    fn snapshot(&mut self) -> Result<Option<SnapshotSource>, ApplyError> {
+        Ok(Some(SnapshotSource::Stream(Box::new(std::io::Cursor::new(self.0.clone())))))
+    }
+}
+
+/// A log that has become too long makes the groups that keep it so take a snapshot, though none is due by its own size, and
+/// nothing stays for peers that are a little behind: a steady load of 20 times the limit never takes more than the limit,
+/// three segments, two snapshots, and what comes while a snapshot is made.
 #[test]
 fn a_log_that_is_too_long_asks_for_snapshots() {
-    let mut cluster = Cluster::start_with(1, |config| {
+    const SOFT: u64 = 4 << 20;
+    let cluster = Cluster::start_with(1, |config| {
+        node_support::fast(config);
+        config.snapshots.log_bytes = 0;
+        config.wal.soft_bytes = SOFT;
+    });
+    let node = &cluster.running[&1].node;
+    let voters = Configuration::of_voters([NodeId(1)]).unwrap();
+    let group = node.create_group(GroupId(2), voters, Last::default()).unwrap();
+    let (mut written, mut most) = (0, 0);
+    while written < 20 * SOFT {
+        wait_for("a leader", || group.propose(vec![7; 60_000]).wait_timeout(LONG).ok()?.ok());
+        written += 60_000;
+        // The load is steady, not as fast as it can be.
+        std::thread::sleep(Duration::from_millis(2));
+        most = most.max(bytes_below(&cluster.dir(1)));
+    }
+    assert!(group.snapshots().counters.taken >= 2 && group.status().unwrap().core.base > EntryId::ZERO);
+    assert!(most <= 4 * SOFT, "{most} bytes");
+}
+
+/// A receiver goes on pulling from the node that it began with when another one leads.
+#[test]
+fn a_transfer_goes_on_over_a_change_of_leader() {
+    let mut cluster = Cluster::start_with(3, |config| {
         compacting(config);
         config.snapshots.log_bytes = 0;
-        config.wal.soft_bytes = 2 << 20;
+        config.snapshots.send_bytes_per_second = Some(1 << 20);
+        config.snapshots.chunk_bytes = 16 << 10;
     });
-    for nth in 0..100 {
+    for nth in 0..40 {
         cluster.propose(format!("{nth:0>60000}"));
     }
-    wait_for("a compacted log", || (base(&cluster, 1) > EntryId::ZERO).then_some(()));
-    assert!(cluster.running[&1].group.snapshots().counters.taken >= 1);
+    cluster.assert_equal_and_complete();
+    for running in cluster.running.values() {
+        took(running.group.snapshot()).unwrap();
+    }
+    cluster.run_newcomer(4);
+    let maker = cluster.leader_of_members();
+    let (voters, learners) = (Voters::from_nodes((1..=3).map(NodeId)), Voters::from_nodes([NodeId(4)]));
+    let to = Configuration::new(voters, Voters::default(), learners).unwrap();
+    let change = Change { expected: None, to, patience: LONG };
+    cluster.running[&maker].group.change(change).wait_timeout(LONG).ok().unwrap().unwrap();
+    let fetching = |cluster: &Cluster| cluster.running[&4].group.snapshots().fetching;
+    wait_for("some of the snapshot", || fetching(&cluster).filter(|progress| progress.bytes_done > 100_000));
+    cluster.running[&maker].group.transfer(None).wait_timeout(LONG).ok().unwrap().unwrap();
+    wait_for("another leader", || (cluster.leader_of_members() != maker).then_some(()));
+    wait_for("the snapshot", || (installed(&cluster, 4) > 0).then_some(()));
+    let served = |id: u64| cluster.running[&id].node.metrics().snapshots_served.bytes;
+    let others: u64 = (1..=3).filter(|id| *id != maker).map(served).sum();
+    assert_eq!(others, 0, "nobody else was asked");
+    cluster.propose("and on");
+    cluster.assert_equal_and_complete();
 }
 
 /// On demand: the answer is the last entry, which is as far as was applied; asked again with nothing new, the same; and the

@@ -29,6 +29,9 @@ pub enum Input {
     /// A snapshot of the state machine up to this entry, which it has applied, is durable here and can be fetched. The log
     /// before it is given up, as far as peers are not likely to need it.
     SnapshotTaken(EntryId),
+    /// The log takes too much room: everything that the newest snapshot covers is given up, whoever may need it. Peers that
+    /// are behind that get the snapshot.
+    LogTooLong,
     /// A snapshot that another node made is durable here, and the state machine was replaced by it: the answer to
     /// [`Output::install`].
     SnapshotInstalled {

@@ -414,6 +414,7 @@ impl Core {
             Input::Transfer(id, target) => self.transfer(now, id, target, out),
             Input::Change(id, change) => self.change(now, id, change, out),
             Input::SnapshotTaken(last) => self.snapshot_taken(now, last, out),
+            Input::LogTooLong => self.log_too_long(out),
             Input::SnapshotInstalled { last, configuration } => self.snapshot_installed(now, last, configuration, out),
             Input::ClockJumped => self.clock_jumped(now),
             Input::Durable(seq) => self.durable(now, seq, out),

@@ -30,6 +30,12 @@ impl Core {
         self.compact_to(needed.min(always), out);
     }
 
+    pub(super) fn log_too_long(&mut self, out: &mut Output) {
+        if let Some(snapshot) = self.snapshot {
+            self.compact_to(snapshot.index, out);
+        }
+    }
+
     /// Up to where every peer who answers has the log. One that is fetching a snapshot needs what is behind that, which
     /// cannot be before the log's base.
     fn needed_by_peers(&self, now: Instant) -> Option<Index> {

@@ -105,6 +105,11 @@ pub enum ShardInput {
         /// The last entry whose effect is in it.
         last: EntryId,
     },
+    /// The group's log takes too much room.
+    LogTooLong {
+        /// The group.
+        group: GroupId,
+    },
     /// The answer to [`Effects::install`]: a snapshot of another node is durable here, and the group's state machine was
     /// replaced by it.
     SnapshotInstalled {
@@ -297,6 +302,9 @@ impl Shard {
             }
             ShardInput::SnapshotTaken { group, last } => {
                 self.step(now, group, Input::SnapshotTaken(last));
+            }
+            ShardInput::LogTooLong { group } => {
+                self.step(now, group, Input::LogTooLong);
             }
             ShardInput::SnapshotInstalled { group, last, configuration } => {
                 if let Some(hosted) = self.groups.get_mut(&group) {

@@ -415,3 +415,24 @@ fn l03_r03_an_offer_of_the_leader_restarts_the_election_timer() {
     offer_from_2(&mut lone, EntryId::new(9, 2), 9);
     assert!(deadline(&lone) >= before + ms(100), "n2 leads");
 }
+
+/// A log that takes too much room keeps nothing of what is in a snapshot, not even for those who are a little behind.
+#[test]
+fn a_log_that_is_too_long_keeps_nothing_for_peers() {
+    let mut lone = Lone::of(3);
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    for command in ["a", "b", "c", "d"] {
+        let (_, sent) = lone.propose(&[command]);
+        lone.accept(2, &sent);
+    }
+    lone.step(Input::LogTooLong);
+    assert_eq!(base(&lone), EntryId::ZERO, "there is no snapshot");
+    let covered = EntryId::new(4, 2);
+    lone.step(Input::SnapshotTaken(covered));
+    assert_eq!(base(&lone), EntryId::ZERO, "some entries stay for peers");
+    lone.step(Input::LogTooLong);
+    assert_eq!(base(&lone), covered);
+    lone.step(Input::LogTooLong);
+    assert_eq!((base(&lone), lone.last()), (covered, EntryId::new(6, 2)));
+}

@@ -3,6 +3,7 @@
 use slog::{Logger, info, warn};
 use std::cell::Cell;
 use std::io;
+use std::time::Instant as Stopwatch;
 
 use super::{Library, Shelf, stored};
 use crate::core::Install;
@@ -24,6 +25,9 @@ const ATTEMPTS: u32 = 3;
 
 /// Before a lost connection is made again.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is told how far a transfer is.
+const TELL: Duration = Duration::from_secs(5);
 
 /// The thread's own state.
 pub(in crate::runtime) struct Fetcher {
@@ -111,10 +115,15 @@ impl Fetcher {
     fn fetch_from(&self, sender: NodeId, wanted: Wanted, shelf: &Shelf) -> Result<Snapshot, FetchError> {
         let network = self.transport.snapshots().ok_or(FetchError::NoDoor)?;
         let mut fetch = Fetch::new(&shelf.store, wanted, FetchConfig::default())?;
-        let noted = Cell::new(0);
+        let (noted, told) = (Cell::new(0), Cell::new(None::<Stopwatch>));
         let watch = |progress: &Progress| {
             let before = noted.replace(progress.bytes_received);
             shelf.note_progress(*progress, progress.bytes_received - before);
+            if progress.bytes_total > 0 && told.get().is_none_or(|last| last.elapsed() >= TELL) {
+                told.set(Some(Stopwatch::now()));
+                info!(self.logger, "fetching a snapshot"; "group" => %shelf.group, "from" => %sender,
+                    "bytes" => progress.bytes_done, "of" => progress.bytes_total);
+            }
             self.goes_on()
         };
         let mut attempts = 0;

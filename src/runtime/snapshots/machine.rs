@@ -45,10 +45,7 @@ impl<S: StateMachine> Applier<S> {
 
     /// Hands out a snapshot if somebody wants one or it is time, and none is being made.
     pub(in crate::runtime) fn take_snapshot(&mut self, backlog: &mut Backlog) -> Result<(), ApplyError> {
-        if mem::take(&mut backlog.pressed) {
-            self.pace.press();
-        }
-        if backlog.wishes.is_empty() && !self.pace.is_due() {
+        if backlog.wishes.is_empty() && !backlog.pressed && !self.pace.is_due() {
             return Ok(());
         }
         let Some(shelf) = self.annex.shelf.clone() else {
@@ -59,11 +56,16 @@ impl<S: StateMachine> Applier<S> {
         if !shelf.begin_taking() {
             return Ok(());
         }
-        match self.begin_snapshot(&shelf, &mut backlog.wishes)? {
+        let pressed = mem::take(&mut backlog.pressed);
+        match self.begin_snapshot(&shelf, &mut backlog.wishes, pressed)? {
             Ok(()) => {}
             Err(answer) => {
                 shelf.not_taken();
                 self.answer(&mut backlog.wishes, &answer);
+                if pressed {
+                    // There is nothing new, or nothing to be had: what the newest covers can go.
+                    self.entrance.complete([ShardInput::LogTooLong { group: self.group }]);
+                }
             }
         }
         self.pace.restart();
@@ -75,6 +77,7 @@ impl<S: StateMachine> Applier<S> {
         &mut self,
         shelf: &Arc<Shelf>,
         wishes: &mut Vec<SnapshotReply>,
+        pressed: bool,
     ) -> Result<Result<(), Result<EntryId, TakeError>>, ApplyError> {
         let newest = shelf.store.newest().map(|newest| newest.last());
         if let Some(newest) = newest.filter(|newest| newest.index >= self.applied) {
@@ -90,7 +93,7 @@ impl<S: StateMachine> Applier<S> {
         let replies = mem::take(wishes);
         self.annex.queue.release(replies.len());
         let (annex, shelf) = (self.annex.clone(), shelf.clone());
-        library.takes.push(Take { annex, shelf, last, configuration, source, replies });
+        library.takes.push(Take { annex, shelf, last, configuration, source, replies, pressed });
         Ok(Ok(()))
     }
 

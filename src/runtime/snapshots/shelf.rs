@@ -14,8 +14,8 @@ use crate::types::GroupId;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// So long a group is not pressed again.
-const RELIEF: Duration = Duration::from_secs(10);
+/// After a snapshot the log asks for none as long as that took, and so long at least.
+const RELIEF: Duration = Duration::from_millis(50);
 
 /// Shared by a group's handles, its apply thread, the shard and the two threads for snapshots.
 pub(in crate::runtime) struct Shelf {
@@ -34,8 +34,10 @@ struct State {
     /// No attempt to fetch before then.
     not_before: Option<Stopwatch>,
     failures_in_a_row: u32,
-    /// When the group was last asked to make the log shorter.
-    pressed_at: Option<Stopwatch>,
+    /// When the snapshot began that is being made, or was made last.
+    began_at: Option<Stopwatch>,
+    /// Until when the log does not ask for another.
+    relieved_until: Option<Stopwatch>,
     counters: SnapshotCounters,
     last_error: Option<String>,
 }
@@ -61,7 +63,12 @@ impl Shelf {
 
     /// Whether one may be made now: one at a time.
     pub(in crate::runtime) fn begin_taking(&self) -> bool {
-        !std::mem::replace(&mut self.state.lock().making, true)
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.making, true) {
+            return false;
+        }
+        state.began_at = Some(Stopwatch::now());
+        true
     }
 
     /// It was not taken, for no fault of anybody.
@@ -70,8 +77,10 @@ impl Shelf {
     }
 
     pub(super) fn taken(&self, result: &Result<Snapshot, String>) {
-        let mut state = self.state.lock();
+        let (mut state, now) = (self.state.lock(), Stopwatch::now());
         state.making = false;
+        let took = state.began_at.map_or(RELIEF, |began| now - began);
+        state.relieved_until = Some(now + took.max(RELIEF));
         match result {
             Ok(snapshot) => {
                 state.counters.taken += 1;
@@ -87,11 +96,11 @@ impl Shelf {
     /// Whether the group may be asked to make the log shorter: not all the time.
     pub(super) fn may_press(&self) -> bool {
         let (mut state, now) = (self.state.lock(), Stopwatch::now());
-        let again = !state.making && state.pressed_at.is_none_or(|last| now.duration_since(last) >= RELIEF);
-        if again {
-            state.pressed_at = Some(now);
+        let may = !state.making && state.relieved_until.is_none_or(|until| until <= now);
+        if may {
+            state.relieved_until = Some(now + RELIEF);
         }
-        again
+        may
     }
 
     // ---- fetching --------------------------------------------------------------------------------------------------
@@ -189,11 +198,6 @@ impl Pace {
     pub(in crate::runtime) fn patience(&self) -> Option<Duration> {
         let left = self.age_due.filter(|_| self.anything)?.checked_duration_since(Stopwatch::now())?;
         Some(left + Duration::from_millis(1))
-    }
-
-    /// The log is to become shorter: due now, if anything was applied since the last.
-    pub(in crate::runtime) fn press(&mut self) {
-        self.overdue |= self.anything;
     }
 
     /// One begins to be taken, or another node's took its place.

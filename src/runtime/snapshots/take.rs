@@ -24,6 +24,8 @@ pub(in crate::runtime) struct Take {
     pub(in crate::runtime) source: SnapshotSource,
     /// Who asked for it.
     pub(in crate::runtime) replies: Vec<SnapshotReply>,
+    /// The log is too long: nothing of what the snapshot covers stays.
+    pub(in crate::runtime) pressed: bool,
 }
 
 /// The thread's own state.
@@ -45,7 +47,7 @@ impl Taker {
     }
 
     fn carry_out(&self, take: Take) {
-        let Take { annex, shelf, last, configuration, source, replies } = take;
+        let Take { annex, shelf, last, configuration, source, replies, pressed } = take;
         let (group, watch) = (shelf.group, Stopwatch::now());
         let go_on = || !self.library.takes.is_closed();
         let made = match shelf.store.make(last, configuration, now_ms(), source, &go_on) {
@@ -63,7 +65,9 @@ impl Taker {
             Ok(snapshot) => {
                 info!(self.logger, "took a snapshot"; "group" => %group, "last" => %snapshot.last(),
                     "bytes" => snapshot.manifest().bytes(), "took" => ?watch.elapsed());
-                self.entrance.complete([ShardInput::SnapshotTaken { group, last: snapshot.last() }]);
+                let too_long = pressed.then_some(ShardInput::LogTooLong { group });
+                let taken = ShardInput::SnapshotTaken { group, last: snapshot.last() };
+                self.entrance.complete([taken].into_iter().chain(too_long));
                 Ok(snapshot.last())
             }
             Err(error) => {
