@@ -179,6 +179,10 @@ pub enum ChangeError {
     /// On the way, with those who come and those who go, there would be so many members. Change fewer at a time.
     #[error("on the way there would be {0} members, {max} are allowed: change fewer at a time", max = Configuration::MAX_MEMBERS)]
     TooManyMembers(usize),
+    /// The group was recovered without this node after its quorum was lost, and listens to it no more. Found a fresh directory
+    /// under a node id that was never used, and add that one.
+    #[error("{0} is barred since the group was recovered without it; add a fresh node under an id that was never used")]
+    Barred(NodeId),
     /// Leadership is being handed over, which ends within an election timeout. Ask the successor.
     #[error("leadership is being handed over; ask the next leader")]
     Transferring,
@@ -437,6 +441,12 @@ pub enum Event {
     /// This node is no member of the group any more: that is committed, or a quorum says so. It does not stand any more
     /// (rule `p14`).
     Removed,
+    /// A node spoke that the group was recovered without
+    /// ([`Configuration::barred`](crate::quorum::Configuration::barred)); it was not heard.
+    Barred {
+        /// Who.
+        from: NodeId,
+    },
     /// The group stopped on this node.
     Stopped(Fatal),
 }
@@ -522,6 +532,8 @@ pub struct Counters {
     pub pre_vote_rounds: u64,
     /// Messages dropped because they were not for this node or group, or made no sense.
     pub misdirected: u64,
+    /// Messages dropped because their sender is barred: the group was recovered without it.
+    pub barred: u64,
     /// Answers ignored because their term or round had passed.
     pub stale_answers: u64,
     /// Messages dropped because too many waited for the disk.

@@ -71,6 +71,9 @@ impl Core {
         if change.to.is_joint() {
             return Err(ChangeError::Joint);
         }
+        if let Some(barred) = self.configuration().barred().iter().find(|node| change.to.is_member(*node)) {
+            return Err(ChangeError::Barred(barred));
+        }
         let largest = self.configuration().way_to(&change.to).map(|step| step.size()).max().unwrap_or_default();
         if largest > Configuration::MAX_MEMBERS {
             return Err(ChangeError::TooManyMembers(largest));
@@ -183,6 +186,15 @@ impl Core {
             && let Some(changing) = leader.changing.take()
         {
             out.changes.push(ChangeAnswer { id: changing.id, result: Err(error) });
+        }
+    }
+
+    /// A message of a node that the group was recovered without: it knows a past that was given up, and may be on a way of
+    /// its own (decision 11). Nothing of it is heard, not even a term. Reported at the first, second, fourth, ... message.
+    pub(super) fn note_barred(&mut self, from: NodeId, out: &mut Output) {
+        self.counters.barred += 1;
+        if self.counters.barred.is_power_of_two() {
+            out.events.push(Event::Barred { from });
         }
     }
 

@@ -501,6 +501,9 @@ impl Core {
             self.counters.misdirected += 1;
             return;
         }
+        if self.configuration().barred().contains(message.from) {
+            return self.note_barred(message.from, out);
+        }
         let (from, term) = (message.from, message.term);
         match message.body {
             Body::PreVote(request) => self.on_pre_vote(now, from, request, out),

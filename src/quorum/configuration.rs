@@ -19,6 +19,8 @@ pub struct Configuration {
     learners: Voters,
     /// Where members can be reached; opaque here. Invariant: members only.
     addresses: BTreeMap<NodeId, Arc<str>>,
+    /// Who is not listened to any more. Invariant: no members, and once barred always barred.
+    barred: Voters,
 }
 
 /// A configuration that cannot be.
@@ -28,7 +30,7 @@ pub enum ConfigurationError {
     /// Nobody could ever decide anything.
     #[error("a configuration needs at least one voter")]
     NoVoters,
-    /// A node is listed as voter and as learner, or its id is 0.
+    /// A node is listed as voter and as learner, or as member and as barred, or its id is 0.
     #[error("{0} is listed twice, or its id is 0")]
     BadMember(NodeId),
     /// More members than [`Configuration::MAX_MEMBERS`].
@@ -51,6 +53,8 @@ impl Configuration {
     const VERSION: u8 = 1;
     /// With them.
     const VERSION_WITH_ADDRESSES: u8 = 2;
+    /// With nodes that are barred, and perhaps addresses.
+    const VERSION_WITH_BARRED: u8 = 3;
 
     /// A configuration of voters only, not joint.
     ///
@@ -65,7 +69,7 @@ impl Configuration {
     /// # Errors
     /// [`ConfigurationError`] names what is wrong.
     pub fn new(voters: Voters, outgoing: Voters, learners: Voters) -> Result<Self, ConfigurationError> {
-        let all = Self { voters, outgoing, learners, addresses: BTreeMap::new() };
+        let all = Self { voters, outgoing, learners, ..Self::default() };
         if all.size() > Self::MAX_MEMBERS {
             return Err(ConfigurationError::TooManyMembers(all.size()));
         }
@@ -91,6 +95,28 @@ impl Configuration {
         }
         self.addresses.insert(node, address.into());
         Ok(self)
+    }
+
+    /// The same, and no member listens to `nodes` any more, in addition to those that were barred before: they belonged to
+    /// this group, it was recovered without them after its quorum was lost, and what they hold may contradict it. That is
+    /// for good, whatever the members become.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::BadMember`] if one is a member, [`ConfigurationError::TooManyMembers`] if more than
+    /// [`Self::MAX_MEMBERS`] would be barred.
+    pub fn with_barred(mut self, nodes: impl IntoIterator<Item = NodeId>) -> Result<Self, ConfigurationError> {
+        self.barred = Voters::from_nodes(self.barred.iter().chain(nodes));
+        if self.barred.len() > Self::MAX_MEMBERS {
+            return Err(ConfigurationError::TooManyMembers(self.barred.len()));
+        }
+        let wrong = self.barred.iter().find(|node| self.is_member(*node) || node.0 == 0);
+        wrong.map_or(Ok(self), |node| Err(ConfigurationError::BadMember(node)))
+    }
+
+    /// Who is not listened to any more: see [`with_barred`](Self::with_barred).
+    #[must_use]
+    pub fn barred(&self) -> &Voters {
+        &self.barred
     }
 
     /// Where members can be reached, as far as it is said, in ascending order.
@@ -189,12 +215,13 @@ impl Configuration {
     ///
     /// A joint configuration is left first. Whoever is to vote and is no member yet becomes a learner first. Then one
     /// voter more or less is a step of its own, since majorities of the two overlap (dissertation §4.1); everything else
-    /// goes by way of a joint configuration (§4.3).
+    /// goes by way of a joint configuration (§4.3). Who is barred here stays so, whatever `target` says of that.
     #[must_use]
     pub fn next_towards(&self, target: &Self) -> Option<Self> {
         if self.is_joint() {
             return Some(self.left());
         }
+        let target = &Self { barred: self.barred.clone(), ..target.clone() };
         if self == target {
             return None;
         }
@@ -226,13 +253,14 @@ impl Configuration {
         target.voters.iter().filter(|node| !self.is_member(*node)).collect()
     }
 
-    /// The bytes of a configuration entry: version, three counts, then the ids, little endian; then, if there are addresses,
-    /// their count, and each with its node's id and one byte for its length. The same configuration always gives the same bytes.
+    /// The bytes of a configuration entry: version, three counts, then the ids, little endian; then, from version 2 on, the
+    /// count of addresses, and each with its node's id and one byte for its length; then, in version 3, the count of those who
+    /// are barred, and their ids. The lowest version that says it all: the same configuration always gives the same bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let sets = [&self.voters, &self.outgoing, &self.learners];
         let mut bytes = BytesMut::with_capacity(4 + 8 * sets.iter().map(|set| set.len()).sum::<usize>());
-        bytes.put_u8(if self.addresses.is_empty() { Self::VERSION } else { Self::VERSION_WITH_ADDRESSES });
+        bytes.put_u8(self.version());
         for set in sets {
             // `new` keeps the sum within MAX_MEMBERS = 255.
             bytes.put_u8(u8::try_from(set.len()).unwrap_or(u8::MAX));
@@ -240,7 +268,7 @@ impl Configuration {
         for node in sets.into_iter().flat_map(Voters::iter) {
             bytes.put_u64_le(node.0);
         }
-        if !self.addresses.is_empty() {
+        if self.version() >= Self::VERSION_WITH_ADDRESSES {
             bytes.put_u8(u8::try_from(self.addresses.len()).unwrap_or(u8::MAX));
         }
         for (node, address) in self.addresses() {
@@ -249,7 +277,21 @@ impl Configuration {
             bytes.put_u8(u8::try_from(address.len()).unwrap_or(u8::MAX));
             bytes.put_slice(address.as_bytes());
         }
+        if self.version() == Self::VERSION_WITH_BARRED {
+            // `with_barred` keeps it within MAX_MEMBERS.
+            bytes.put_u8(u8::try_from(self.barred.len()).unwrap_or(u8::MAX));
+            self.barred.iter().for_each(|node| bytes.put_u64_le(node.0));
+        }
         bytes.freeze()
+    }
+
+    /// The lowest version that says everything.
+    fn version(&self) -> u8 {
+        match (self.addresses.is_empty(), self.barred.is_empty()) {
+            (true, true) => Self::VERSION,
+            (false, true) => Self::VERSION_WITH_ADDRESSES,
+            (_, false) => Self::VERSION_WITH_BARRED,
+        }
     }
 
     /// The reverse of [`encode`](Self::encode).
@@ -259,29 +301,28 @@ impl Configuration {
     pub fn decode(mut bytes: &[u8]) -> Result<Self, ConfigurationError> {
         const HEAD: usize = 4;
         let version = *bytes.first().ok_or(ConfigurationError::Malformed)?;
-        let known = version == Self::VERSION || version == Self::VERSION_WITH_ADDRESSES;
-        if bytes.len() < HEAD || !known {
+        if bytes.len() < HEAD || !(Self::VERSION..=Self::VERSION_WITH_BARRED).contains(&version) {
             return Err(ConfigurationError::Malformed);
         }
         bytes.advance(1);
         let counts: [usize; 3] = std::array::from_fn(|_| usize::from(bytes.get_u8()));
-        if bytes.len() < 8 * counts.iter().sum::<usize>() {
-            return Err(ConfigurationError::Malformed);
+        let [voters, outgoing, learners] = counts.map(|count| decode_nodes(&mut bytes, count));
+        let mut decoded = Self::new(voters?, outgoing?, learners?)?;
+        if version >= Self::VERSION_WITH_ADDRESSES {
+            decoded = decoded.decode_addresses(&mut bytes)?;
         }
-        let [voters, outgoing, learners] =
-            counts.map(|count| Voters::from_nodes((0..count).map(|_| NodeId(bytes.get_u64_le()))));
-        let decoded = Self::new(voters, outgoing, learners)?;
-        let addresses = if version == Self::VERSION { 0 } else { bytes.try_get_u8().unwrap_or(0) };
-        // What encodes differently was not written by us: an id twice, addresses out of order, none where there are some.
-        if decoded.size() != counts.iter().sum::<usize>() || (addresses == 0) == (version != Self::VERSION) {
-            return Err(ConfigurationError::Malformed);
+        if version >= Self::VERSION_WITH_BARRED {
+            let count = bytes.try_get_u8().map_err(|_| ConfigurationError::Malformed)?;
+            decoded = decoded.with_barred(decode_nodes(&mut bytes, usize::from(count))?.iter())?;
         }
-        decoded.decode_addresses(addresses, bytes)
+        // What encodes differently was not written by us: no addresses, or nobody barred, in a version that has them.
+        let ours = bytes.is_empty() && decoded.version() == version;
+        if ours { Ok(decoded) } else { Err(ConfigurationError::Malformed) }
     }
 
-    fn decode_addresses(mut self, count: u8, mut bytes: &[u8]) -> Result<Self, ConfigurationError> {
+    fn decode_addresses(mut self, bytes: &mut &[u8]) -> Result<Self, ConfigurationError> {
         const HEAD: usize = 9;
-        for _ in 0..count {
+        for _ in 0..bytes.try_get_u8().map_err(|_| ConfigurationError::Malformed)? {
             if bytes.len() < HEAD {
                 return Err(ConfigurationError::Malformed);
             }
@@ -291,11 +332,22 @@ impl Configuration {
             let address = address.filter(|_| in_order).ok_or(ConfigurationError::Malformed)?;
             self = self.with_address(node, address)?;
         }
-        if bytes.is_empty() { Ok(self) } else { Err(ConfigurationError::Malformed) }
+        Ok(self)
     }
 }
 
-/// `n1 n2 n3`; `n3 n4 | n1 n2 n3` while joint; `n1 n2 n3, learners n4`.
+/// So many ids, all different and in order: others were not written by us.
+fn decode_nodes(bytes: &mut &[u8], count: usize) -> Result<Voters, ConfigurationError> {
+    let mut ids = bytes.split_off(..8 * count).ok_or(ConfigurationError::Malformed)?;
+    let ids: Vec<_> = (0..count).map(|_| NodeId(ids.get_u64_le())).collect();
+    if ids.is_sorted_by(|one, next| one < next) {
+        Ok(Voters::from_nodes(ids))
+    } else {
+        Err(ConfigurationError::Malformed)
+    }
+}
+
+/// `n1 n2 n3`; `n3 n4 | n1 n2 n3` while joint; `n1 n2 n3, learners n4`; `n3, barred n1 n2`.
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |f: &mut fmt::Formatter<'_>, nodes: &Voters| {
@@ -310,7 +362,12 @@ impl fmt::Display for Configuration {
             f.write_str(", learners ")?;
             list(f, &self.learners)?;
         }
-        self.addresses().try_for_each(|(node, address)| write!(f, ", {node} at {address}"))
+        self.addresses().try_for_each(|(node, address)| write!(f, ", {node} at {address}"))?;
+        if self.barred.is_empty() {
+            return Ok(());
+        }
+        f.write_str(", barred ")?;
+        list(f, &self.barred)
     }
 }
 
@@ -436,6 +493,32 @@ mod tests {
         }
     }
 
+    /// For good: no way leads to a configuration that listens to them, or has them as members.
+    #[test]
+    fn who_is_barred_stays_barred() {
+        let alone = Configuration::of_voters([NodeId(3)]).unwrap();
+        assert_eq!(alone.clone().with_barred([NodeId(3)]), Err(ConfigurationError::BadMember(NodeId(3))));
+        let many = alone.clone().with_barred((4..=259).map(NodeId));
+        assert_eq!(many, Err(ConfigurationError::TooManyMembers(256)));
+        let recovered = alone.with_barred([1, 2].map(NodeId)).unwrap();
+        assert_eq!(recovered.to_string(), "n3, barred n1 n2");
+        let again = recovered.clone().with_barred([NodeId(7)]).unwrap();
+        assert_eq!(again.barred, set(&[1, 2, 7]));
+        let five = Configuration::of_voters([3, 4, 5].map(NodeId)).unwrap();
+        let steps = way(&recovered, &five);
+        assert_eq!(
+            steps.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["n3, learners n4 n5, barred n1 n2", "n3 n4 n5 | n3, barred n1 n2", "n3 n4 n5, barred n1 n2"]
+        );
+        let bytes = recovered.encode();
+        assert_eq!((bytes[0], bytes.len()), (3, 4 + 8 + 1 + 1 + 16));
+        for cut in 1..bytes.len() {
+            assert!(Configuration::decode(&bytes[..cut]).is_err(), "{cut}");
+        }
+        let without: Vec<u8> = [&bytes[..13], &[0]].concat();
+        assert_eq!(Configuration::decode(&without), Err(ConfigurationError::Malformed), "version 3 and nobody barred");
+    }
+
     #[test]
     fn bytes_of_another_version_are_refused() {
         let mut bytes = joint().encode().to_vec();
@@ -463,7 +546,7 @@ mod tests {
             steps.last() == Some(&to) && steps.windows(2).all(|pair| quorums_overlap(&pair[0], &pair[1]))
         }
 
-        fn configurations_survive_encoding(voters: Vec<u8>, outgoing: Vec<u8>, learners: Vec<u8>, ports: u8) -> bool {
+        fn configurations_survive_encoding(voters: Vec<u8>, outgoing: Vec<u8>, learners: Vec<u8>, ports: u8, barred: u8) -> bool {
             let sets = [voters, outgoing, learners]
                 .map(|ids| Voters::from_nodes(ids.into_iter().take(60).map(|id| NodeId(u64::from(id) + 1))));
             let [voters, outgoing, learners] = sets;
@@ -471,7 +554,8 @@ mod tests {
                 Ok(configuration) => {
                     let located = configuration.members().into_iter().filter(|node| node.0 as u8 & ports != 0);
                     let add = |all: Configuration, node: NodeId| all.with_address(node, &format!("host:{node}")).unwrap();
-                    let configuration = located.fold(configuration, add);
+                    let barred = (300..).take(usize::from(barred)).map(NodeId);
+                    let configuration = located.fold(configuration, add).with_barred(barred).unwrap();
                     Configuration::decode(&configuration.encode()) == Ok(configuration)
                 }
                 Err(_) => true,

@@ -283,6 +283,10 @@ impl Entrance {
                 info!(logger, "the members changed"; "group" => group, "index" => %index);
             }
             Event::Removed => warn!(logger, "removed from the group"; "group" => group),
+            Event::Barred { from } => {
+                warn!(logger, "a node speaks that this group was recovered without; it is not heard, shut it down for good";
+                    "group" => group, "from" => %from);
+            }
             Event::Stopped(fatal) => {
                 crit!(logger, "the group stopped on this node"; "group" => group, "reason" => %fatal);
             }

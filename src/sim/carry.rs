@@ -115,8 +115,8 @@ impl<M: StateMachine> World<M> {
                 let expected = node.life.as_ref().is_some_and(failed);
                 self.judge(require(expected, "no group stops without a reason", id, || fatal.to_string()));
             }
-            // These disks keep what they have synced.
-            Event::TailLost { .. } => {
+            // These disks keep what they have synced, and nothing is recovered without its quorum.
+            Event::TailLost { .. } | Event::Barred { .. } => {
                 self.judge(broken("no false alarm", id, format!("{event:?}")));
             }
         }

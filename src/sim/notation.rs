@@ -155,6 +155,7 @@ pub fn event(node: NodeId, event: &Event) -> String {
         Event::Abdicated { successor: None, why } => format!("abdicates ({why:?})"),
         Event::Configuration { index } => format!("uses the configuration at {index}"),
         Event::Removed => "was removed".to_owned(),
+        Event::Barred { from } => format!("does not hear {from}, which is barred"),
         Event::Stopped(fatal) => format!("stopped: {fatal}"),
     }
 }
