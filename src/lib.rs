@@ -64,4 +64,4 @@ pub mod wal;
 pub mod wire;
 
 #[cfg(feature = "node")]
-pub use runtime::{Consistency, Group, Node, NodeConfig};
+pub use runtime::{Consistency, Group, Node, NodeConfig, unsafe_recover};

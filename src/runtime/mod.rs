@@ -38,6 +38,7 @@ mod stores;
 mod threads;
 mod ticket;
 mod timer;
+pub mod unsafe_recover;
 
 pub use crate::core::{Change, Consistency};
 pub use driver::GroupStatus;

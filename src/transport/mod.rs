@@ -23,6 +23,7 @@ mod bulk;
 pub mod channel;
 mod config;
 mod dial;
+mod knock;
 mod peer;
 mod socket;
 pub mod tcp;
@@ -37,6 +38,7 @@ use crate::types::{NodeId, StoreId};
 pub use channel::{ChannelNetwork, ChannelTransport};
 pub use config::{LocalIdentity, TcpConfig, TcpLimits};
 pub use dial::DialError;
+pub use knock::knock;
 pub use tcp::{Tcp, TransportError};
 
 /// Sends messages to other nodes.
