@@ -35,7 +35,6 @@ mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 
 pub use ask::Heard;
@@ -45,14 +44,13 @@ pub use plan::{Comparison, Plan, Token, compare};
 use super::begin::{Beginning, Stored};
 use super::node::{self, NodeConfig};
 use super::node_error::GroupError;
+use super::snapshots::{Library, SnapshotOptions, stored};
 use crate::core::Restored;
 use crate::log::{Compaction, Entry, EntryKind, HardState, Write};
 use crate::quorum::{Configuration, Tally};
-use crate::snapshot::{SnapshotStore, StoreConfig};
-use crate::sync::Arc;
 use crate::transport::LocalIdentity;
 use crate::types::{EntryId, GroupId, Index, NodeId, Term};
-use crate::wal::{self, Fs, Identity, RecoveredGroup, Wal, WalConfig, WalError};
+use crate::wal::{self, Identity, RecoveredGroup, Wal, WalConfig, WalError};
 
 /// By how much a recovery raises the term at least. Nobody gets so far by elections, so no entry of the group as it was can
 /// ever have the term and index of one of the group as it goes on.
@@ -60,11 +58,11 @@ const LEAP: u64 = 1 << 32;
 
 /// The directory of a node that does not run. Holds its lock.
 pub struct Offline {
-    fs: Arc<dyn Fs>,
     dir: PathBuf,
     peers: BTreeMap<NodeId, String>,
     identity: Identity,
     log: Wal,
+    library: Library,
     groups: BTreeMap<GroupId, RecoveredGroup>,
 }
 
@@ -72,6 +70,7 @@ pub struct Offline {
 struct Found {
     restored: Restored,
     snapshot: Option<EntryId>,
+    damaged_snapshots: Vec<String>,
     /// See [`Plan::compaction`].
     compaction: Option<Compaction>,
 }
@@ -88,8 +87,10 @@ impl Offline {
         let wal = WalConfig { spare_segments: 0, ..wal.clone() };
         let (log, recovered) = Wal::open(fs.clone(), dir, wal)?;
         let identity = wal::identity(&**fs, dir)?;
-        let (fs, dir, peers) = (fs.clone(), dir.clone(), peers.clone());
-        Ok(Self { fs, dir, peers, identity, log, groups: recovered.groups })
+        // However many there are, none is removed.
+        let options = SnapshotOptions { keep: usize::MAX, ..SnapshotOptions::default() };
+        let library = Library::new(fs.clone(), dir.clone(), identity.cluster.clone(), identity.node, options);
+        Ok(Self { dir: dir.clone(), peers: peers.clone(), identity, log, library, groups: recovered.groups })
     }
 
     /// The groups on this disk.
@@ -105,7 +106,7 @@ impl Offline {
     /// [`RecoverError`]: this group is not to be recovered here.
     pub fn plan(&self, group: GroupId) -> Result<Plan, RecoverError> {
         let me = self.identity.node;
-        let Found { restored, snapshot, compaction } = self.find(group)?;
+        let Found { restored, snapshot, damaged_snapshots, compaction } = self.find(group)?;
         let HardState { term, vote, .. } = restored.hard_state;
         let (base, last) = match &compaction {
             Some(compaction) => (compaction.last, compaction.last),
@@ -130,13 +131,14 @@ impl Offline {
         });
         let becomes = becomes.map_err(RecoverError::Impossible)?;
         let identity = self.identity.clone();
-        let plan = Plan {
+        Ok(Plan {
             identity,
             group,
             term,
             vote,
             base,
             snapshot,
+            damaged_snapshots,
             last,
             committed,
             configurations,
@@ -144,8 +146,7 @@ impl Offline {
             entry,
             becomes,
             compaction,
-        };
-        Ok(plan)
+        })
     }
 
     /// Makes the plan once more and, if `token` is what confirms it, carries it out: this node is the only voter of the group,
@@ -179,7 +180,9 @@ impl Offline {
     fn find(&self, group: GroupId) -> Result<Found, RecoverError> {
         let recovered = self.groups.get(&group).ok_or(RecoverError::UnknownGroup(group))?;
         let restored = node::restored(group, recovered).map_err(|error| unreadable(group, error))?;
-        let newest = self.newest_snapshot(group)?;
+        let store = &self.library.shelf(group)?.store;
+        let newest = store.newest().map(|newest| stored(group, &newest)).transpose();
+        let newest = newest.map_err(|error| unreadable(group, error))?;
         let snapshot = newest.as_ref().map(|newest| newest.last);
         let mut begins = Beginning::new(restored, Index::ZERO, newest);
         let compaction = begins.installed.map(|Stored { last, configuration: (at, configuration) }| {
@@ -187,22 +190,7 @@ impl Offline {
             begins.restored.configurations = vec![(at, configuration)];
             Compaction { last, configuration: (at, bytes) }
         });
-        Ok(Found { restored: begins.restored, snapshot, compaction })
-    }
-
-    fn newest_snapshot(&self, group: GroupId) -> Result<Option<Stored>, RecoverError> {
-        let dir = self.dir.join("snapshots").join(group.0.to_string());
-        match self.fs.list(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            listed => drop(listed.map_err(|source| WalError::Io { action: "listing", path: dir.clone(), source })?),
-        }
-        let mut config = StoreConfig::new(self.identity.cluster.clone(), group, self.identity.node);
-        config.keep = usize::MAX;
-        let Some(newest) = SnapshotStore::open(self.fs.clone(), &dir, config)?.newest() else { return Ok(None) };
-        let (index, bytes) = newest.manifest().about().configuration.clone();
-        let configuration = Configuration::decode(&bytes);
-        let configuration = configuration.map_err(|error| RecoverError::Configuration { group, index, error })?;
-        Ok(Some(Stored { last: newest.last(), configuration: (index, configuration) }))
+        Ok(Found { restored: begins.restored, snapshot, damaged_snapshots: store.damaged(), compaction })
     }
 
     /// Everybody else in these configurations. Refuses if, with this node, there is a quorum of any of them.

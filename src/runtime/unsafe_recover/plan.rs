@@ -26,6 +26,8 @@ pub struct Plan {
     pub base: EntryId,
     /// The last entry of the newest snapshot here.
     pub snapshot: Option<EntryId>,
+    /// Those that cannot be used, and why.
+    pub damaged_snapshots: Vec<String>,
     /// The last entry here.
     pub last: EntryId,
     /// Everything up to here is committed for certain. The disk tells no more; more may be.
@@ -92,6 +94,16 @@ impl fmt::Display for Plan {
         writeln!(f, "  log            begins behind {}, ends at {}", self.base, self.last)?;
         let snapshot = self.snapshot.map_or("none".into(), |last| format!("up to {last}"));
         writeln!(f, "  snapshot       {snapshot}")?;
+        for damaged in &self.damaged_snapshots {
+            writeln!(f, "                 {damaged}")?;
+        }
+        if self.base.index > self.snapshot.unwrap_or_default().index {
+            writeln!(
+                f,
+                "                 NONE REACHES THE LOG: the node starts only if its state machine has applied {}",
+                self.base
+            )?;
+        }
         writeln!(f, "  committed      up to {} for certain; the disk does not tell more", self.committed)?;
         for (at, configuration) in self.configurations.iter().rev() {
             writeln!(f, "  configuration  {configuration} (entry {at})")?;
