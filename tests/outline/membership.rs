@@ -164,6 +164,50 @@ fn p15_a_group_that_has_stopped_says_so() {
     assert_eq!(lone.transfers.last().unwrap().result, Err(TransferError::Stopped(Fatal::LogFailed)));
 }
 
+/// Node 1 alone: the group was recovered without the others, at 2.
+fn recovered() -> Lone {
+    let alone = simple(&[1], &[]).with_barred([2, 3].map(NodeId)).unwrap();
+    let mut lone = with_configurations(&[alone]);
+    lone.stand();
+    assert_eq!((lone.role(), lone.commit()), (RoleKind::Leader, 3));
+    lone
+}
+
+/// Not even their terms: those who come back with their disks may lead each other, with a log that contradicts this one.
+#[test]
+fn p17_who_is_barred_is_not_heard() {
+    let mut lone = recovered();
+    let (term, newer) = (lone.term(), EntryId::new(9, 8));
+    assert!(lone.append_from(2, 9, EntryId::new(1, 1), vec![command(2, 9)], 2).is_empty());
+    assert!(lone.vote_from(3, 99, newer).is_empty());
+    let request = VoteRequest {
+        round: RoundId(1),
+        campaign_term: Term(100),
+        last: newer,
+        configuration: Index(1),
+        abdicated: None,
+    };
+    assert!(lone.receive(3, 99, Body::PreVote(request)).is_empty());
+    assert!(lone.abdication_of(2, term, Some(1)).is_empty());
+    assert_eq!((lone.role(), lone.term(), lone.last().index), (RoleKind::Leader, term, Index(3)));
+    assert_eq!(lone.core.status().counters.barred, 4);
+    let told = lone.events.iter().filter(|event| matches!(event, Event::Barred { .. })).count();
+    assert_eq!(told, 3, "the first, the second, the fourth");
+    // Somebody else who is no member is heard as ever.
+    assert!(!lone.vote_from(7, 1, newer).is_empty());
+}
+
+#[test]
+fn p17_who_is_barred_becomes_no_member() {
+    let mut lone = recovered();
+    ask(&mut lone, &[1, 2], &[]);
+    assert_eq!(refusal(&mut lone), ChangeError::Barred(NodeId(2)));
+    ask(&mut lone, &[1], &[3]);
+    assert_eq!(refusal(&mut lone), ChangeError::Barred(NodeId(3)));
+    ask(&mut lone, &[1], &[4]);
+    assert_eq!(in_use(&lone), (4, "n1, learners n4, barred n2 n3".to_owned()));
+}
+
 #[test]
 fn p15_whoever_asked_is_told_that_leadership_was_lost() {
     let mut lone = leader_of(3);
