@@ -200,8 +200,9 @@ impl Offline {
         for (_, configuration) in configurations {
             for node in configuration.members().into_iter().filter(|node| *node != me) {
                 let of_node = configuration.addresses().filter(|(of, _)| *of == node);
-                let addresses = of_node.map(|(_, address)| address.to_owned()).chain(self.peers.get(&node).cloned());
-                others.entry(node).or_default().extend(addresses);
+                // Behind a space stands what is the host's own.
+                let dialed = of_node.filter_map(|(_, address)| address.split(' ').next().map(str::to_owned));
+                others.entry(node).or_default().extend(dialed.chain(self.peers.get(&node).cloned()));
             }
         }
         let votes = |node| configurations.iter().any(|(_, configuration)| configuration.is_voter(node));
