@@ -73,6 +73,13 @@ fn links_between_documents_lead_somewhere() {
     tidy(documents.iter().flat_map(texts::dead_links).collect());
 }
 
+#[test]
+fn lines_that_operators_are_told_of_are_logged() {
+    let operations = Source::read("docs/operations.md");
+    assert!(operations.text.contains(texts::LOGGED));
+    tidy(texts::never_logged(&operations, &Source::under("src", "rs")));
+}
+
 /// All Rust code, also that which is compiled for tests only.
 fn code() -> Vec<Source> {
     let directories = ["src", "tests", "examples", "benches", "fuzz/src", "fuzz/fuzz_targets"];

@@ -39,6 +39,21 @@ pub(crate) fn dead_links(source: &Source) -> Vec<String> {
     dead.map(|(line, target)| format!("{}:{line}: the link to `{target}` leads nowhere", source.path)).collect()
 }
 
+/// Lines that a document says the program logs, behind this head of a table, and that no source has.
+pub(crate) const LOGGED: &str = "| line in the log |";
+
+pub(crate) fn never_logged(document: &Source, code: &[Source]) -> Vec<String> {
+    let table = document.text.lines().zip(1..).skip_while(|(line, _)| !line.starts_with(LOGGED)).skip(2);
+    let rows = table.take_while(|(line, _)| line.starts_with('|'));
+    let quoted = rows.flat_map(|(row, number)| {
+        let cell = row.split('|').nth(1).unwrap_or_default();
+        cell.split('`').skip(1).step_by(2).map(move |text| (number, text))
+    });
+    let logged = |text: &str| code.iter().any(|source| source.text.contains(&format!("\"{text}")));
+    let never = quoted.filter(|(_, text)| !logged(text));
+    never.map(|(number, text)| format!("{}:{number}: nothing logs `{text}`", document.path)).collect()
+}
+
 /// Targets of `[text](target)` inside the project, without their `#fragment`, each with its line.
 fn links(text: &str) -> Vec<(usize, &str)> {
     let numbered = text.lines().zip(1..);
@@ -66,6 +81,15 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with("docs/a.md:2:"), "{found:?}");
         assert!(machine_paths(&Source::planted("docs/a.md", "a node's home/directory")).is_empty());
+    }
+
+    #[test]
+    fn a_line_that_nothing_logs_is_caught() {
+        let table =
+            format!("`not here`\n{LOGGED} x |\n| --- | --- |\n| `it broke`, `it is gone` | `mend` |\n\n| `nor here` |");
+        let code = [Source::planted("src/a.rs", "warn!(logger, \"it broke; mend it\"); // it is gone")];
+        let found = never_logged(&Source::planted("docs/a.md", &table), &code);
+        assert_eq!(found, ["docs/a.md:4: nothing logs `it is gone`"]);
     }
 
     #[test]
