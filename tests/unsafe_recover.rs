@@ -10,11 +10,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tenure::NodeConfig;
 use tenure::core::{ChangeError as Refused, RoleKind};
+use tenure::log::{Entry, EntryKind, Write};
 use tenure::quorum::{Configuration, Voters};
 use tenure::runtime::{Change, ChangeError, Node};
-use tenure::types::{GroupId, Index, NodeId, Term};
+use tenure::types::{EntryId, GroupId, Index, NodeId, Term};
 use tenure::unsafe_recover::{CompareError, Offline, RecoverError, compare};
-use tenure::wal::WalError;
+use tenure::wal::{Wal, WalError};
 
 /// What node `id` is recovered with: the others were reachable where the running ones are now, and the rest nowhere.
 fn config(cluster: &Cluster, id: u64) -> NodeConfig {
@@ -174,6 +175,31 @@ fn it_is_refused_while_a_quorum_answers() {
     cluster.run(3);
     cluster.propose("as if nothing had been");
     cluster.assert_equal_and_complete();
+}
+
+/// The latest configuration here may never have been committed: a quorum of the one before may be serving clients.
+#[test]
+fn it_is_refused_while_a_quorum_of_the_configuration_before_answers() {
+    let mut cluster = Cluster::start(3);
+    cluster.propose("something");
+    cluster.stop_all();
+    let mut there = config(&cluster, 3);
+    let last = Offline::open(&there).unwrap().plan(GROUP).unwrap().last;
+    let (mut log, recovered) = Wal::open(there.fs.clone(), &there.dir, there.wal.clone()).unwrap();
+    let id = EntryId { term: recovered.groups[&GROUP].hard_state.term, index: last.index.next() };
+    let payload = Configuration::of_voters([3, 5].map(NodeId)).unwrap().encode();
+    let entries = vec![Entry { id, kind: EntryKind::Configuration, payload }];
+    log.append(&[(GROUP, Write { entries, ..Write::default() })]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    cluster.run_alone(2);
+    there.peers.extend(config(&cluster, 3).peers);
+    there.peers.insert(NodeId(5), "127.0.0.1:1".into());
+    let refused = Offline::open(&there).unwrap().plan(GROUP).unwrap_err();
+    assert!(matches!(&refused, RecoverError::QuorumAnswers { answering } if *answering == [NodeId(2)]), "{refused}");
+    cluster.stop(2);
+    let plan = Offline::open(&there).unwrap().plan(GROUP).unwrap();
+    assert_eq!(plan.becomes.to_string(), "n3, barred n1 n2 n5");
 }
 
 /// Somebody else at the address of a lost member is not that member.

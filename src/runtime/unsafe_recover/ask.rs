@@ -75,3 +75,23 @@ fn ask_one(identity: &LocalIdentity, node: NodeId, addresses: BTreeSet<String>) 
 fn is_there(error: &DialError) -> bool {
     matches!(error, DialError::Refused(refused) if !matches!(refused, Refused::Node(_) | Refused::Cluster(_)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{ClusterId, StoreId};
+    use std::io;
+
+    /// A node that refuses is there; who lives at its address now, and who does not answer, is not it.
+    #[test]
+    fn a_refusal_is_an_answer_if_it_is_the_nodes_own() {
+        for own in [Refused::StoreReplaced(StoreId(7)), Refused::Version(8, 9), Refused::SameNode, Refused::Other(77)] {
+            assert!(is_there(&DialError::Refused(own.clone())), "{own}");
+        }
+        for other in [Refused::Node(NodeId(9)), Refused::Cluster(ClusterId::new("other").unwrap())] {
+            assert!(!is_there(&DialError::Refused(other.clone())), "{other}");
+        }
+        assert!(!is_there(&DialError::Handshake(io::ErrorKind::UnexpectedEof.into())));
+        assert!(!is_there(&DialError::Resolve { address: "n:1".into(), reason: "none".into() }));
+    }
+}
