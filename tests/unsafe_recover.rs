@@ -93,6 +93,35 @@ fn a_survivor_leads_with_everything_it_had_and_fresh_nodes_join() {
     assert_eq!(refused, Err(ChangeError::Group(Refused::Barred(NodeId(2)))));
 }
 
+/// The log of the survivor begins behind a snapshot, of the time when the others were members: fresh nodes get that, and
+/// then hear whom they do not listen to.
+#[test]
+fn fresh_nodes_join_a_survivor_whose_log_is_compacted() {
+    let mut cluster = Cluster::start_with(3, |config| {
+        node_support::fast(config);
+        (config.limits.retained_entries, config.limits.retained_for_peers) = (0, 0);
+    });
+    for nth in 0..50 {
+        cluster.propose(format!("command {nth}"));
+    }
+    cluster.assert_equal_and_complete();
+    let taken = cluster.running[&3].group.snapshot().wait().unwrap();
+    wait_for("a shorter log", || (cluster.running[&3].group.status()?.core.base == taken).then_some(()));
+    cluster.stop_all();
+    let plan = offline(&cluster, 3).plan(GROUP).unwrap();
+    assert_eq!((plan.snapshot, plan.base), (Some(taken), taken));
+    assert!(plan.committed >= taken.index && plan.damaged_snapshots.is_empty());
+    recover(&mut cluster, 3);
+    cluster.propose("alone");
+    cluster.run_newcomer(4);
+    change(&cluster, 3, &[3, 4]);
+    let installed = cluster.running[&4].group.snapshots().counters.installed;
+    assert!(installed > 0, "it had to begin with the snapshot");
+    cluster.assert_equal_and_complete();
+    let configuration = cluster.running[&4].group.status().unwrap().core.configuration;
+    assert_eq!(configuration.to_string(), "n3 n4, barred n1 n2");
+}
+
 /// What never was committed comes back: the plan said that it may.
 #[test]
 fn what_was_not_committed_may_come_back() {

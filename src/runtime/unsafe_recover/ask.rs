@@ -39,7 +39,9 @@ impl fmt::Display for Heard {
             Self::Silent { tried } if tried.is_empty() => f.write_str("no address is known, it was not asked"),
             Self::Silent { tried } => {
                 f.write_str("does not answer")?;
-                tried.iter().try_for_each(|(_, why)| write!(f, "; {why}"))
+                tried.iter().try_for_each(|(address, why)| {
+                    if why.contains(address) { write!(f, "; {why}") } else { write!(f, "; {address}: {why}") }
+                })
             }
         }
     }
