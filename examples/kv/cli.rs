@@ -31,8 +31,13 @@ pub(crate) enum Command {
     Init(Init),
     /// Runs one node until SIGTERM or SIGINT.
     Serve(Box<Serve>),
-    /// Shows what it is all about: three nodes on this machine, load, a killed leader, and the proof that nothing got
-    /// lost.
+    /// Looks at the members of a running cluster, and changes them.
+    ///
+    /// Exit status: 0 done; 1 not done, and the message says why; 2 a mistake on the command line; 3 it is not known whether
+    /// it was done.
+    Ctl(Ctl),
+    /// Shows what it is all about: three nodes on this machine, load, a killed leader, a new member in place of an old one,
+    /// and the proof that nothing got lost.
     Demo(Demo),
 }
 
@@ -47,6 +52,10 @@ pub(crate) struct Init {
     /// The directory to found; made if it does not exist.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    /// The node joins a cluster that exists, whose members are asked here, HOST:RESP_PORT; once for each that may be asked.
+    /// It takes part once `kv ctl add` or `RAFT ADD` has made it a member.
+    #[arg(long, value_name = "HOST:RESP_PORT")]
+    pub(crate) join: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -58,7 +67,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// One node of the cluster, ID=HOST:RESP_PORT@PEER_PORT; once for each node, this one included. On the first start
-    /// this list, the same on every node, is the initial configuration.
+    /// this list, the same on every node, is the initial configuration. A node that joins names itself only. Once members
+    /// were changed, the configuration says where they are, whatever stands here.
     #[arg(long = "peer", value_name = "ID=HOST:RESP_PORT@PEER_PORT", required = true)]
     pub(crate) peers: Vec<Member>,
     /// Where to listen for peers, IP:PORT. Trusts its network: keep it away from strangers. Default: as this node's own
@@ -72,6 +82,9 @@ pub(crate) struct Serve {
     /// node that has forgotten its votes (its peers notice and refuse it).
     #[arg(long, value_name = "NAME", value_parser = cluster_id)]
     pub(crate) cluster: Option<ClusterId>,
+    /// Founds it as a node that joins: see `kv init --help`.
+    #[arg(long, value_name = "HOST:RESP_PORT", requires = "cluster")]
+    pub(crate) join: Vec<String>,
     /// Where the pairs are kept; the log is on disk either way.
     #[arg(long, value_enum, default_value_t = StoreKind::Fjall)]
     pub(crate) store: StoreKind,
@@ -144,6 +157,60 @@ pub(crate) struct LimitArgs {
     /// Bytes of answers that a client has not read; beyond, its connection is closed.
     #[arg(long, value_name = "BYTES", default_value_t = 32 << 20, value_parser = from(1 << 20..=MOST_BYTES))]
     pub(crate) max_output_bytes: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ctl {
+    /// A node of the cluster, any of them, as clients reach it.
+    #[arg(long, value_name = "HOST:RESP_PORT")]
+    pub(crate) addr: String,
+    #[command(subcommand)]
+    pub(crate) command: CtlCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CtlCommand {
+    /// What this node knows of the group.
+    Status,
+    /// Who is a member, where, and how far; as the leader sees it.
+    Members,
+    /// Makes a node a voter, once it has caught up; it runs already, having been founded with `kv init --join`.
+    Add {
+        /// Its number.
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        id: u64,
+        /// Where it is, HOST:RESP_PORT@PEER_PORT.
+        at: String,
+        /// How long it may take to catch up.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        timeout: u64,
+    },
+    /// Makes a member none, dead or alive.
+    Remove {
+        /// Its number.
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        id: u64,
+    },
+    /// Puts a node in place of a member, dead or alive, in one step.
+    Replace {
+        /// The number of the member.
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        old: u64,
+        /// The number of the node; that of the member, if it has moved.
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        new: u64,
+        /// Where it is, HOST:RESP_PORT@PEER_PORT.
+        at: String,
+        /// How long it may take to catch up.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        timeout: u64,
+    },
+    /// Hands leadership over.
+    Transfer {
+        /// To this node, or to whoever is fit.
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        id: Option<u64>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::admin::{self, Order};
 use super::operation::{Condition, Operation};
 use super::reply::Reply;
 use super::slots::key_slot;
@@ -20,6 +21,7 @@ pub(crate) enum Request {
     CountDigest,
     /// Hands leadership to the node with this host and port for clients, or to whoever is fit.
     HandOver(Option<(Bytes, Bytes)>),
+    Raft(Order),
     Local(Local),
 }
 
@@ -129,6 +131,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command("mget", -2, &["readonly", "fast"], ALL_KEYS, "string", "The values of several keys, of one instant.", |a| Ok(Request::Read(Read::MultiGet(a.to_vec())))),
     command("ping", -1, &["loading", "stale", "fast"], NO_KEYS, "connection", "Answers PONG, or its argument.", ping),
     command("quit", -1, &["loading", "stale", "fast"], NO_KEYS, "connection", "Closes this connection.", |_| local(Local::Quit)),
+    command("raft", -2, &["admin"], NO_KEYS, "server", "The members of the group: RAFT HELP says more.", admin::parse),
     command("readonly", 1, &["loading", "stale", "fast"], NO_KEYS, "cluster", "Reads on this connection may be answered from a follower's own, possibly older, state.", |_| local(Local::ReadOnly(true))),
     command("readwrite", 1, &["loading", "stale", "fast"], NO_KEYS, "cluster", "Takes READONLY back.", |_| local(Local::ReadOnly(false))),
     command("select", 2, &["loading", "stale", "fast"], NO_KEYS, "connection", "There is one database, 0.", |a| local(Local::Select(a[0].clone()))),
@@ -273,7 +276,7 @@ fn is(argument: &Bytes, word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }
 
-fn wrong_arity(name: &str) -> Reply {
+pub(crate) fn wrong_arity(name: &str) -> Reply {
     Reply::error(format!("ERR wrong number of arguments for '{name}' command"))
 }
 
@@ -282,7 +285,7 @@ fn unknown_subcommand(command: &str, what: &[u8], known: &str) -> Reply {
 }
 
 /// What a client sent, as far as it fits into an error.
-fn shown(text: &[u8]) -> String {
+pub(crate) fn shown(text: &[u8]) -> String {
     text.iter().take(64).flat_map(|byte| byte.escape_ascii()).map(char::from).collect()
 }
 

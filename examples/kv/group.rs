@@ -1,13 +1,24 @@
 //! The replicated group, as the server sees it.
 
-use tenure::core::RoleKind;
-use tenure::runtime::{Applied, Consistency, Group, ProposalError, ReadError, TransferError};
-use tenure::types::NodeId;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tenure::core::{self, RoleKind};
+use tenure::runtime::{
+    Applied, Change, ChangeError, Consistency, Group, Node, ProposalError, ReadError, TransferError,
+};
+use tenure::types::{Index, NodeId};
 
 use super::replica::{Done, Failure, Replica, Status, Write};
 use super::store::Outcome;
 
-impl Replica for Group<Outcome> {
+/// The one group of a node.
+pub(crate) struct Part {
+    pub(crate) node: Arc<Node>,
+    pub(crate) group: Group<Outcome>,
+}
+
+impl Replica for Part {
     fn write(&self, batch: Vec<Write>) {
         let propose = |Write { command, done }: Write| {
             let callback = move |outcome: Result<Applied<Outcome>, ProposalError>| {
@@ -15,29 +26,48 @@ impl Replica for Group<Outcome> {
             };
             (command, callback)
         };
-        self.propose_batch_with(batch.into_iter().map(propose).collect());
+        self.group.propose_batch_with(batch.into_iter().map(propose).collect());
     }
 
     fn confirm(&self, done: Done<()>) {
         // Without lease reads the group confirms these like linearizable ones; with them it sees the same.
-        self.read_with(Consistency::Lease, move |answer| done(answer.map(|_| ()).map_err(Failure::from)));
+        self.group.read_with(Consistency::Lease, move |answer| done(answer.map(|_| ()).map_err(Failure::from)));
     }
 
     fn hand_over(&self, to: Option<NodeId>, done: Done<NodeId>) {
-        self.transfer_with(to, move |answer| done(answer.map_err(Failure::from)));
+        self.group.transfer_with(to, move |answer| done(answer.map_err(Failure::from)));
+    }
+
+    fn change(&self, change: Change, done: Done<Index>) {
+        self.group.change_with(change, move |answer| done(answer.map_err(Failure::from)));
+    }
+
+    fn connected(&self) -> BTreeSet<NodeId> {
+        let peers = self.node.metrics().transport.peers;
+        peers.into_iter().filter(|(_, peer)| peer.connected).map(|(node, _)| node).collect()
     }
 
     fn status(&self) -> Status {
-        let Some(status) = Self::status(self) else {
+        let Some(status) = self.group.status() else {
             return Status { stopped: Some("the node is shut down".into()), ..Status::default() };
         };
         let core = status.core;
         Status {
+            role: match core.role {
+                RoleKind::Leader => "leader",
+                RoleKind::PreCandidate | RoleKind::Candidate => "candidate",
+                _ if core.configuration.is_voter(core.id) => "follower",
+                _ if core.configuration.is_member(core.id) => "learner",
+                _ => "none",
+            },
             leads: core.role == RoleKind::Leader,
             leader: core.leader,
             term: core.term.0,
             last: core.last.index.0,
             commit: core.commit.0,
+            configuration: core.configuration,
+            configured_at: core.configuration_index,
+            matched: core.peers.into_iter().map(|(peer, index)| (peer, index.0)).collect(),
             no_leader: core.no_leader.map(|why| why.to_string()),
             stopped: core.stopped.map(|fatal| fatal.to_string()),
         }
@@ -50,7 +80,7 @@ impl From<ProposalError> for Failure {
             ProposalError::NotLeader { leader } => Self::NotLeader(leader),
             ProposalError::Transferring => Self::HandingOver,
             ProposalError::Overloaded => Self::Busy(error.to_string()),
-            ProposalError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            ProposalError::TooLarge { .. } => Self::Refused(error.to_string()),
             error if error.certainly_not_committed() => Self::Stopped(error.to_string()),
             error => Self::Unknown(error.to_string()),
         }
@@ -73,6 +103,19 @@ impl From<TransferError> for Failure {
             TransferError::NotLeader { leader } => Self::NotLeader(leader),
             TransferError::Stopped(_) | TransferError::ShutDown => Self::Stopped(error.to_string()),
             error => Self::Busy(error.to_string()),
+        }
+    }
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        use core::ChangeError::{LeadershipLost, NotLeader, NotReady, Stopped, TimedOut, Transferring};
+        match error {
+            ChangeError::Group(NotLeader { leader }) => Self::NotLeader(leader),
+            ChangeError::Group(Transferring | NotReady) => Self::HandingOver,
+            ChangeError::Group(TimedOut { .. }) => Self::Refused(error.to_string()),
+            ChangeError::Group(LeadershipLost | Stopped(_)) | ChangeError::ShutDown => Self::Unknown(error.to_string()),
+            error => Self::Busy(format!("{error}; nothing was changed")),
         }
     }
 }

@@ -8,7 +8,8 @@
 //!   clients want to know.
 //! - [`server`]: connections. [`replica`]: the seam to the group, [`group`] behind it.
 //! - [`operation`], [`store`]: what is in the log, and what it does to the data.
-//! - [`serve`]: one node; [`demo`]: three of them, a load, a killed leader, and judges.
+//! - [`admin`]: who is a member; [`join`]: how a node becomes one; [`ctl`]: both on the command line.
+//! - [`serve`]: one node; [`client`]: who asks one; [`demo`]: three of them, a load, a killed leader, and judges.
 //!
 //! `cargo run --release --example kv -- demo` shows it all.
 
@@ -16,10 +17,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod admin;
 mod cli;
+mod client;
 mod command;
+mod ctl;
 mod demo;
 mod group;
+mod join;
 mod members;
 mod operation;
 mod replica;
@@ -34,6 +39,7 @@ fn main() -> ExitCode {
     let result = match cli::Cli::parse().command {
         cli::Command::Init(init) => serve::init(&init).map_err(|error| error.to_string()),
         cli::Command::Serve(serve) => serve::serve(&serve).map_err(|error| error.to_string()),
+        cli::Command::Ctl(ctl) => return ctl::run(&ctl),
         cli::Command::Demo(demo) => demo::run(&demo).map_err(|error| error.to_string()),
     };
     match result {

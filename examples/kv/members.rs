@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use tenure::quorum::Configuration;
 use tenure::types::NodeId;
 
 use super::command::ClusterQuestion;
@@ -27,6 +28,18 @@ impl Member {
     /// Where peers connect, `host:port`.
     pub(crate) fn peer_address(&self) -> String {
         address(&self.host, self.peer_port)
+    }
+
+    /// What a configuration says of where it is (see [`admin`](super::admin)).
+    pub(crate) fn location(&self) -> String {
+        format!("{} {}", self.peer_address(), self.resp_port)
+    }
+
+    /// The reverse of [`location`](Self::location); `None` if somebody else wrote it.
+    fn at(id: NodeId, location: &str) -> Option<Self> {
+        let (peer, resp_port) = location.split_once(' ')?;
+        let (host, peer_port) = peer.rsplit_once(':')?;
+        format!("{}={host}:{resp_port}@{peer_port}", id.0).parse().ok()
     }
 }
 
@@ -67,12 +80,32 @@ pub(crate) struct Members {
 }
 
 impl Members {
+    /// The members of a configuration, each where it says or else where the command line, `self`, says. Before any is
+    /// known: those of the command line.
+    pub(crate) fn of(&self, configuration: &Configuration) -> Self {
+        if configuration.voters().is_empty() {
+            return self.clone();
+        }
+        let mut all = self.all.clone();
+        all.extend(configuration.addresses().filter_map(|(id, location)| Some((id, Member::at(id, location)?))));
+        all.retain(|id, _| configuration.is_member(*id));
+        Self { own: self.own, all }
+    }
+
+    /// Which of those that count has an address of `member`.
+    pub(crate) fn neighbour(&self, member: &Member, counts: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
+        let same = |other: &&Member| {
+            other.resp_address() == member.resp_address() || other.peer_address() == member.peer_address()
+        };
+        self.all.values().filter(|other| counts(&other.id)).find(same).map(|other| other.id)
+    }
+
     /// `-MOVED slot host:port`, or why nobody can be named.
     pub(crate) fn moved(&self, slot: u16, leader: Option<NodeId>) -> Reply {
         match leader.filter(|leader| *leader != self.own).map(|leader| (leader, self.all.get(&leader))) {
             Some((_, Some(member))) => Reply::error(format!("MOVED {slot} {}", member.resp_address())),
             Some((leader, None)) => {
-                Reply::error(format!("CLUSTERDOWN the leader is {leader}, no --peer names it here"))
+                Reply::error(format!("CLUSTERDOWN the leader is {leader}, where it is is not known here"))
             }
             None => Reply::error("CLUSTERDOWN no leader is known; not executed, try again"),
         }
@@ -196,6 +229,25 @@ mod tests {
         {
             assert_eq!(wrong.parse::<Member>(), Err(InvalidMember), "{wrong}");
         }
+    }
+
+    /// The configuration stands above the command line, which stands in where it says nothing.
+    #[test]
+    fn members_are_where_the_configuration_says() {
+        let members = members();
+        let of = |configuration| {
+            let found = members.of(&configuration).all.into_values();
+            found
+                .map(|member| format!("{}={}@{}", member.id.0, member.resp_address(), member.peer_port))
+                .collect::<Vec<_>>()
+        };
+        let two = Configuration::of_voters([NodeId(2), NodeId(4)]).unwrap();
+        assert_eq!(of(two.clone()), ["2=[::1]:7002@8002"], "nobody said where node 4 is");
+        let four = "4=[::1]:7004@8004".parse::<Member>().unwrap();
+        let located = two.with_address(NodeId(4), &four.location()).unwrap();
+        let located = located.with_address(NodeId(2), "10.0.0.9:8009 7009").unwrap();
+        assert_eq!(of(located), ["2=10.0.0.9:7009@8009", "4=[::1]:7004@8004"]);
+        assert_eq!(of(Configuration::default()).len(), 3, "nothing is known yet");
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! What the server needs from the replicated group, and no more: its own tests put something else in its place.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
-use tenure::types::NodeId;
+use tenure::quorum::Configuration;
+use tenure::runtime::Change;
+use tenure::types::{Index, NodeId};
 
 use super::store::Outcome;
 
@@ -17,6 +21,13 @@ pub(crate) trait Replica: Send + Sync + 'static {
     /// Hands the leadership over to this node, or to whoever is fit, and answers with who it is. The callback is called
     /// once, on any thread.
     fn hand_over(&self, to: Option<NodeId>, done: Done<NodeId>);
+
+    /// Changes the members, and answers where the new configuration stands once it is committed. The callback is called
+    /// once, on any thread.
+    fn change(&self, change: Change, done: Done<Index>);
+
+    /// The peers to which messages can leave at the moment.
+    fn connected(&self) -> BTreeSet<NodeId>;
 
     /// What this node knows at the moment: good for hints, not for answers about the data.
     fn status(&self) -> Status;
@@ -37,14 +48,16 @@ pub(crate) struct Write {
 /// looks them up, and everybody waits for a cold one.
 pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;
 
-/// Why there is no outcome. All but `Unknown` say that the command certainly is not executed and never will be.
+/// Why there is no outcome. All but `Unknown` say that the command certainly is not executed and never will be, or what of it
+/// was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     NotLeader(Option<NodeId>),
-    /// Leadership is on its way to another node; try again in a moment.
+    /// Leadership is on its way to another node, or has only just come here; try again in a moment.
     HandingOver,
     Busy(String),
-    TooLarge(String),
+    /// It cannot be.
+    Refused(String),
     Stopped(String),
     Unknown(String),
 }
@@ -52,11 +65,18 @@ pub(crate) enum Failure {
 /// What a node knows about its group.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Status {
+    pub(crate) role: &'static str,
     pub(crate) leads: bool,
     pub(crate) leader: Option<NodeId>,
     pub(crate) term: u64,
     pub(crate) last: u64,
     pub(crate) commit: u64,
+    /// Of no members before this node has heard of any.
+    pub(crate) configuration: Configuration,
+    /// Where that stands.
+    pub(crate) configured_at: Index,
+    /// How much of the log each peer has, if this node leads.
+    pub(crate) matched: BTreeMap<NodeId, u64>,
     /// Why nobody leads, as far as this node can tell.
     pub(crate) no_leader: Option<String>,
     /// Why the group does not work here any more.

@@ -19,6 +19,8 @@ use tenure::types::{ClusterId, GroupId, NodeId};
 use tenure::wal::{self, RealFs};
 
 use super::cli::{Init, LimitArgs, LogLevel, Serve, StoreKind, Wants};
+use super::group::Part;
+use super::join;
 use super::members::{Member, Members};
 use super::resp;
 use super::server::{self, Server};
@@ -42,14 +44,19 @@ pub(crate) struct Refused(String);
 /// # Errors
 /// [`Refused`] if it is founded already or cannot be written.
 pub(crate) fn init(init: &Init) -> Result<(), Refused> {
-    found(&init.dir, &init.cluster, NodeId(init.id))?;
+    found(&init.dir, &init.cluster, NodeId(init.id), &init.join)?;
     println!("Node {} of cluster {} is founded in {}", init.id, init.cluster, init.dir.display());
     Ok(())
 }
 
-fn found(dir: &Path, cluster: &ClusterId, id: NodeId) -> Result<(), Refused> {
-    let founded = Node::found(engine_dir(dir), cluster.clone(), id);
-    founded.map(drop).map_err(|error| Refused(format!("cannot found {}: {error}", dir.display())))
+/// Founds a directory; of a node that joins, if members are named whom it asks.
+fn found(dir: &Path, cluster: &ClusterId, id: NodeId, join: &[String]) -> Result<(), Refused> {
+    let failed = |error: &dyn std::fmt::Display| Refused(format!("cannot found {}: {error}", dir.display()));
+    let founded_before = engine_dir(dir).exists();
+    if !join.is_empty() && !founded_before {
+        join::note(dir, join).map_err(|error| failed(&error))?;
+    }
+    Node::found(engine_dir(dir), cluster.clone(), id).map(drop).map_err(|error| failed(&error))
 }
 
 /// The engine's part of a node's directory: identity and log.
@@ -76,10 +83,16 @@ pub(crate) fn serve(serve: &Serve) -> Result<(), Refused> {
 
     let node = Node::open(node_config(serve, &members, listen, &logger))
         .map_err(|error| Refused(format!("cannot open node {} in {}: {error}", serve.id, serve.dir.display())))?;
+    let node = Arc::new(node);
     let store = open_store(serve, &logger)?;
-    let group = open_group(&node, &members, store.clone())?;
-    let limits = server_limits(&serve.limits);
-    let server = Server::start(resp, limits, members, store, Arc::new(group), logger.clone())
+    let asked =
+        join::noted(&serve.dir).map_err(|error| Refused(format!("cannot read {}: {error}", serve.dir.display())))?;
+    let group = open_group(&node, &members, store.clone(), asked.is_some())?;
+    if let Some(asked) = asked {
+        start_learning(asked, node.clone(), group.clone(), logger.clone())?;
+    }
+    let (limits, part) = (server_limits(&serve.limits), Part { node: node.clone(), group });
+    let server = Server::start(resp, limits, members, store, Arc::new(part), logger.clone())
         .map_err(|error| Refused(format!("cannot listen for clients on {resp}: {error}")))?;
     info!(logger, "serving"; "clients" => %server.address(), "peers" => %listen, "dir" => %serve.dir.display());
 
@@ -138,7 +151,7 @@ fn prepare_directory(serve: &Serve) -> Result<(), Refused> {
         Err(error) => return Err(Refused(format!("cannot read {}: {error}", dir.display()))),
     };
     match &serve.cluster {
-        Some(cluster) if empty => found(dir, cluster, NodeId(serve.id)),
+        Some(cluster) if empty => found(dir, cluster, NodeId(serve.id), &serve.join),
         None if empty => Err(Refused(format!(
             "{} was never founded. A new node: run `kv init` first, or give --cluster. A node that lost its disk: \
              it would have forgotten its votes, bring it back under a new id",
@@ -200,10 +213,12 @@ fn open_store(serve: &Serve, logger: &Logger) -> Result<Arc<dyn Store>, Refused>
     }
 }
 
-fn open_group(node: &Node, members: &Members, store: Arc<dyn Store>) -> Result<Group<Outcome>, Refused> {
+fn open_group(node: &Node, members: &Members, store: Arc<dyn Store>, joins: bool) -> Result<Group<Outcome>, Refused> {
     let machine = Machine::new(store);
     let opened = if node.groups().contains(&GROUP) {
         node.open_group(GROUP, machine)
+    } else if joins {
+        node.join_group(GROUP, machine)
     } else {
         let voters = Voters::from_nodes(members.all.keys().copied());
         let configuration = Configuration::new(voters, Voters::default(), Voters::default());
@@ -211,6 +226,12 @@ fn open_group(node: &Node, members: &Members, store: Arc<dyn Store>) -> Result<G
         node.create_group(GROUP, configuration, machine)
     };
     opened.map_err(|error| Refused(format!("cannot open the group: {error}")))
+}
+
+fn start_learning(asked: Vec<String>, node: Arc<Node>, group: Group<Outcome>, logger: Logger) -> Result<(), Refused> {
+    let learn = move || join::learn(&asked, &node, &group, &logger);
+    let started = std::thread::Builder::new().name("kv-join".into()).spawn(learn);
+    started.map(drop).map_err(|error| Refused(format!("no thread to join with: {error}")))
 }
 
 fn server_limits(arguments: &LimitArgs) -> server::Limits {

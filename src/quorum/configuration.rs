@@ -85,7 +85,8 @@ impl Configuration {
     }
 
     /// The same, and the member `node` can be reached at `address`, `host:port` for TCP. Members without an address are
-    /// the host's to find.
+    /// the host's to find. TCP looks no further than the first space: what stands behind it is the host's own, for instance
+    /// where the member's clients connect.
     ///
     /// # Errors
     /// [`ConfigurationError::BadAddress`] if it is no member, or the address is empty or too long.

@@ -8,7 +8,7 @@ use super::annex::{Annex, Known};
 use super::driver::{GroupStatus, ShardInput};
 use super::error::{ChangeError, ProposalError, ReadError, TransferError};
 use super::inbox::NotTaken;
-use super::reply::{ReadReply, Reply, TransferReply};
+use super::reply::{ChangeReply, ReadReply, Reply, TransferReply};
 use super::shard::Entrance;
 use super::snapshots::{SnapshotStatus, TakeError};
 use super::ticket::{
@@ -162,8 +162,13 @@ impl<O: Send + 'static> Group<O> {
     /// whether anything was changed.
     pub fn change(&self, change: Change) -> ChangeTicket {
         let (ticket, reply) = ChangeTicket::new();
-        refuse(self.entrance.ask([ShardInput::Change { group: self.id, change, reply }]));
+        self.reconfigure(change, reply);
         ticket
+    }
+
+    /// As [`change`](Self::change), with a callback as in [`propose_with`](Self::propose_with).
+    pub fn change_with(&self, change: Change, callback: impl FnOnce(Result<Index, ChangeError>) + Send + 'static) {
+        self.reconfigure(change, call_with_answer(callback));
     }
 
     /// Takes a snapshot of the state machine on this node, with the effect of everything that is applied here now. Does not
@@ -222,6 +227,10 @@ impl<O: Send + 'static> Group<O> {
 
     fn hand_over(&self, target: Option<NodeId>, reply: TransferReply) {
         refuse(self.entrance.ask([ShardInput::Transfer { group: self.id, target, reply }]));
+    }
+
+    fn reconfigure(&self, change: Change, reply: ChangeReply) {
+        refuse(self.entrance.ask([ShardInput::Change { group: self.id, change, reply }]));
     }
 }
 

@@ -138,6 +138,8 @@ impl Transport for Tcp {
     }
 
     fn set_address(&self, node: NodeId, address: &str) {
+        // Behind the first space stands what the host wants to know of the member.
+        let address = address.split(' ').next().unwrap_or_default();
         if let Err(error) = self.set_peer(node, address) {
             slog::warn!(self.context.logger, "cannot reach a member"; "node" => %node, "address" => address, "error" => %error);
         }

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::super::cli::{Demo, StoreKind};
+use super::super::client::{Answer, Connection};
 use super::super::members::Member;
-use super::client::{Answer, Connection};
 use super::{Failed, Interrupted};
 
 /// How many nodes.

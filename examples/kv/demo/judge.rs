@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::client::{Answer, Connection, Outcome, Redirected};
+use super::super::client::{Answer, Connection, Outcome, Redirected};
 use super::cluster::{Cluster, NodeInfo};
 use super::load::{COUNTERS, Load, counter_key, key, value};
 use super::{Failed, Interrupted};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::super::client::{Answer, Outcome, Redirected};
 use super::Failed;
-use super::client::{Answer, Outcome, Redirected};
 
 /// How many counters are incremented.
 pub(super) const COUNTERS: usize = 100;

@@ -14,7 +14,6 @@ use self::kills::Kills;
 use self::load::Load;
 use super::cli::Demo;
 
-mod client;
 mod cluster;
 mod handovers;
 mod judge;

@@ -327,11 +327,11 @@ impl Shared {
     /// The reply to a request that was not, or perhaps not, executed. The first word tells its class.
     pub(crate) fn refusal(&self, failure: &Failure, slot: u16) -> Reply {
         match failure {
-            Failure::NotLeader(leader) => self.members.moved(slot, *leader),
+            Failure::NotLeader(leader) => self.members.read().moved(slot, *leader),
             // What clients of a Redis cluster know as "ask again".
-            Failure::HandingOver => Reply::error("TRYAGAIN leadership is being handed over"),
+            Failure::HandingOver => Reply::error("TRYAGAIN leadership is being handed over; not executed"),
             Failure::Busy(reason) => Reply::error(format!("BUSY {reason}")),
-            Failure::TooLarge(reason) => Reply::error(format!("ERR {reason}")),
+            Failure::Refused(reason) => Reply::error(format!("ERR {reason}")),
             Failure::Stopped(reason) => Reply::error(format!("CLUSTERDOWN {reason}")),
             Failure::Unknown(reason) => Reply::error(format!("UNKNOWN {reason}")),
         }

@@ -7,21 +7,21 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slog::warn;
-use tenure::types::NodeId;
 
 use super::super::command::{self, Local, Request};
 use super::super::operation::Operation;
-use super::super::replica::{Failure, Write};
+use super::super::replica::Write;
 use super::super::reply::Reply;
 use super::super::resp::Parser;
 use super::super::store::Outcome;
 use super::connection::{Connection, Fate};
+use super::orders::Orderer;
 use super::session::Session;
 use super::{Counters, Shared};
 
@@ -38,6 +38,9 @@ const READS_PER_TURN: usize = 4;
 /// How long to wait before accepting again after the system refused, for instance for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// How old may be what is known of the members.
+const MEMBERS_AGE: Duration = Duration::from_millis(100);
+
 pub(super) struct EventLoop {
     poll: Poll,
     listener: TcpListener,
@@ -51,6 +54,8 @@ pub(super) struct EventLoop {
     writes: Vec<Write>,
     reads: Vec<(Arc<Connection>, u64, u64)>,
     scratch: Vec<u8>,
+    /// When it looked who is a member.
+    looked: Option<Instant>,
 }
 
 /// What the loop alone knows of a connection.
@@ -86,6 +91,7 @@ impl EventLoop {
             writes: Vec::new(),
             reads: Vec::new(),
             scratch: vec![0; READ_BYTES],
+            looked: None,
         }
     }
 
@@ -113,6 +119,10 @@ impl EventLoop {
     }
 
     fn turn(&mut self, events: &Events) {
+        if self.looked.is_none_or(|looked| looked.elapsed() > MEMBERS_AGE) {
+            self.looked = Some(Instant::now());
+            self.shared.look_at_members();
+        }
         let mut tokens = std::mem::take(&mut self.again);
         let mut accept = std::mem::take(&mut self.accept_again);
         for event in events {
@@ -279,10 +289,14 @@ impl EventLoop {
                 }
             }
             Request::CountDigest => self.count_digest(client),
+            // What stands before an order is proposed before it.
             Request::HandOver(to) => {
-                // What stands before it is proposed before it.
                 self.submit();
                 self.hand_over(client, to);
+            }
+            Request::Raft(order) => {
+                self.submit();
+                client.orderer().give(order, &self.shared);
             }
             Request::Local(local) => {
                 let quits = local == Local::Quit;
@@ -339,18 +353,12 @@ impl EventLoop {
     }
 
     fn hand_over(&self, client: &Client, to: Option<(Bytes, Bytes)>) {
-        let members = &self.shared.members;
-        let target = to.map(|(host, port)| members.find(&host, &port).ok_or("ERR no --peer has this host and port"));
-        let target = match target.transpose() {
-            Ok(target) => target,
-            Err(unknown) => return client.answer(0, Reply::error(unknown)),
-        };
-        let number = client.connection.wait(client.session.protocol, 0);
-        let (connection, shared) = (client.connection.clone(), self.shared.clone());
-        let done = move |result: Result<NodeId, Failure>| {
-            connection.complete(number, result.map_or_else(|failure| shared.refusal(&failure, 0), |_| Reply::OK));
-        };
-        self.shared.replica.hand_over(target, Box::new(done));
+        let members = self.shared.given.of(&self.shared.replica.status().configuration);
+        let target = to.map(|(host, port)| members.find(&host, &port).ok_or("ERR no member has this host and port"));
+        match target.transpose() {
+            Ok(target) => client.orderer().hand_over(&self.shared, target, |_| Reply::OK),
+            Err(unknown) => client.answer(0, Reply::error(unknown)),
+        }
     }
 
     /// Counting every pair takes a while, so a thread does it; one at a time.
@@ -379,6 +387,10 @@ impl EventLoop {
 impl Client {
     fn answer(&self, request_bytes: usize, reply: Reply) {
         self.connection.answer(self.session.protocol, request_bytes, reply);
+    }
+
+    fn orderer(&self) -> Orderer {
+        Orderer { connection: self.connection.clone(), protocol: self.session.protocol }
     }
 
     /// No more requests; what is under way is still answered.

@@ -20,7 +20,7 @@ pub(super) fn text(shared: &Shared) -> String {
                 ("tenure_version", env!("CARGO_PKG_VERSION").into()),
                 ("process_id", std::process::id().to_string()),
                 ("uptime_in_seconds", shared.started.elapsed().as_secs().to_string()),
-                ("node_id", shared.members.own.0.to_string()),
+                ("node_id", shared.given.own.0.to_string()),
             ],
         ),
         (

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use mio::net::TcpListener;
 use mio::{Interest, Poll, Token, Waker};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use slog::{Logger, warn};
 
 use self::event_loop::{EventLoop, LISTENER, WAKER};
@@ -27,6 +27,7 @@ use super::store::Store;
 mod connection;
 mod event_loop;
 pub(super) mod info;
+mod orders;
 mod session;
 
 /// What bounds the server's memory.
@@ -62,7 +63,10 @@ struct Counters {
 /// What the loop and the callbacks share.
 pub(crate) struct Shared {
     store: Arc<dyn Store>,
-    members: Members,
+    /// As the command line names them.
+    given: Members,
+    /// As the group said lately. Callbacks need them, and must not ask the group.
+    members: RwLock<Arc<Members>>,
     replica: Arc<dyn Replica>,
     limits: Limits,
     counters: Counters,
@@ -98,6 +102,14 @@ impl Attention {
     }
 }
 
+impl Shared {
+    /// Looks who is a member, and where.
+    fn look_at_members(&self) {
+        let members = self.given.of(&self.replica.status().configuration);
+        *self.members.write() = Arc::new(members);
+    }
+}
+
 /// A running server. Dropping it closes every connection.
 pub(crate) struct Server {
     address: SocketAddr,
@@ -125,7 +137,8 @@ impl Server {
         let waker = Waker::new(poll.registry(), WAKER)?;
         let shared = Arc::new(Shared {
             store,
-            members,
+            members: RwLock::new(Arc::new(members.clone())),
+            given: members,
             replica,
             limits,
             counters: Counters::default(),

@@ -58,7 +58,7 @@ impl Session {
             }
             Local::Cluster(question) => {
                 let status = shared.replica.status();
-                shared.members.answer(question, status.leader, status.term)
+                shared.given.of(&status.configuration).answer(question, status.leader, status.term)
             }
             Local::KeySlot(key) => Reply::Integer(key_slot(&key).into()),
         }

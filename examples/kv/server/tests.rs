@@ -1,11 +1,14 @@
 //! The server over a replica whose confirmations and commits the test lets through one by one.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use tenure::quorum::Configuration;
+use tenure::runtime::Change;
 use tenure::state_machine::{Command, StateMachine as _};
-use tenure::types::{EntryId, NodeId};
+use tenure::types::{EntryId, Index, NodeId};
 
 use parking_lot::Mutex;
 
@@ -43,9 +46,22 @@ impl Replica for Stage {
         done(to.ok_or(Failure::HandingOver));
     }
 
+    /// Nobody may be added, so that there is something to refuse.
+    fn change(&self, change: Change, done: Done<Index>) {
+        let adds = change.to.members().len() > 2;
+        done(if adds { Err(Failure::Refused("n4 did not catch up in time".into())) } else { Ok(Index(9)) });
+    }
+
+    fn connected(&self) -> BTreeSet<NodeId> {
+        BTreeSet::from([NodeId(2)])
+    }
+
     fn status(&self) -> Status {
         let leads = self.leads.load(Ordering::Acquire);
-        Status { leads, leader: Some(NodeId(if leads { 1 } else { 2 })), term: 3, ..Status::default() }
+        let configuration = Configuration::of_voters([NodeId(1), NodeId(2)]).unwrap();
+        let matched = if leads { [(NodeId(2), 4)].into() } else { Default::default() };
+        let leader = Some(NodeId(if leads { 1 } else { 2 }));
+        Status { leads, leader, term: 3, last: 6, configuration, matched, ..Status::default() }
     }
 }
 

@@ -5,15 +5,17 @@
 //! it, and hands them over as one: a store never shows, and never keeps, half a batch.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tenure::state_machine::{ApplyError, Command, StateMachine};
+use tenure::state_machine::{ApplyError, Command, SnapshotFiles, SnapshotSource, StateMachine};
 use tenure::types::Index;
 
 use super::operation::{Condition, Operation};
 
 pub(crate) mod durable;
+mod image;
 pub(crate) mod memory;
 
 /// What is stored, in three numbers. Equal at equal `applied` on every node, or the nodes have diverged.
@@ -36,6 +38,9 @@ pub(crate) enum StoreError {
     /// The engine failed; the message is its own.
     #[error("the storage engine failed: {0}")]
     Engine(String),
+    /// A snapshot cannot be read.
+    #[error("the snapshot cannot be read: {0}")]
+    Image(String),
     /// The values asked for are longer than the reply may be.
     #[error("the values have more than {limit} bytes together; ask for fewer at once")]
     TooMuch {
@@ -83,11 +88,20 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// only carried along. Takes time in proportion to the data.
     fn count(&self) -> Result<Totals, StoreError>;
 
-    /// The last index whose effect is in the store when it is opened.
+    /// The last index whose effect is in the store: of the last batch, or of the snapshot it was restored from, which may
+    /// end with an entry that is no command.
     fn applied(&self) -> Index;
 
     /// The last index whose effect survives a power cut.
     fn durable(&self) -> Index;
+
+    /// The [`image`] of the state as of the last batch, for the writing thread. Quick, whatever the size; to be read on any
+    /// thread while batches are taken.
+    fn image(&self) -> Result<Box<dyn Read + Send>, StoreError>;
+
+    /// Replaces everything by an image with the effect of every entry up to `last`: as one step, also for readers, and as
+    /// durably as the store is. After an error everything is as it was.
+    fn replace(&self, image: &mut dyn Read, last: Index) -> Result<(), StoreError>;
 }
 
 /// What an operation answers.
@@ -144,6 +158,16 @@ impl StateMachine for Machine {
 
     fn durable(&self) -> Index {
         self.store.durable()
+    }
+
+    fn snapshot(&mut self) -> Result<Option<SnapshotSource>, ApplyError> {
+        let image = self.store.image().map_err(|error| ApplyError(error.to_string()))?;
+        Ok(Some(SnapshotSource::Stream(image)))
+    }
+
+    fn restore(&mut self, snapshot: &SnapshotFiles) -> Result<(), ApplyError> {
+        let mut image = snapshot.stream().map_err(|error| ApplyError(error.to_string()))?;
+        self.store.replace(&mut image, snapshot.last().index).map_err(|error| ApplyError(error.to_string()))
     }
 }
 

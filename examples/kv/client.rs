@@ -1,19 +1,37 @@
 //! A small client: one request at a time, and a clear word on what became of it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 /// A reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Status(String),
     Error(String),
     Integer(i64),
     Bulk(Option<Vec<u8>>),
     Array(Vec<Answer>),
+}
+
+impl Answer {
+    /// A map: its names and facts, in order.
+    pub(crate) fn pairs(&self) -> Option<Vec<(String, String)>> {
+        let Self::Array(items) = self else { return None };
+        let text = |item: &Self| match item {
+            Self::Bulk(Some(text)) => Some(String::from_utf8_lossy(text).into_owned()),
+            _ => None,
+        };
+        items.chunks(2).map(|pair| Some((text(pair.first()?)?, text(pair.get(1)?)?))).collect()
+    }
+
+    /// An array of maps.
+    pub(crate) fn maps(&self) -> Option<Vec<BTreeMap<String, String>>> {
+        let Self::Array(items) = self else { return None };
+        items.iter().map(|item| Some(item.pairs()?.into_iter().collect())).collect()
+    }
 }
 
 /// Longest line, bulk string or array that is taken from a server.
@@ -25,14 +43,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One connection to one node.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     request: Vec<u8>,
 }
 
 impl Connection {
     /// Connects, blocking for two seconds at most.
-    pub(super) fn open(address: &str) -> io::Result<Self> {
+    pub(crate) fn open(address: &str) -> io::Result<Self> {
         let address = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
         stream.set_nodelay(true)?;
@@ -41,11 +59,17 @@ impl Connection {
         Ok(Self { stream: BufReader::new(stream), request: Vec::new() })
     }
 
+    /// The same, waiting for an answer for so long.
+    pub(crate) fn patient(self, limit: Duration) -> io::Result<Self> {
+        self.stream.get_ref().set_read_timeout(Some(limit))?;
+        Ok(self)
+    }
+
     /// Sends one request and waits for its answer.
     ///
     /// # Errors
     /// After an error the connection is of no more use, and whether the request was executed is unknown.
-    pub(super) fn ask(&mut self, arguments: &[&[u8]]) -> io::Result<Answer> {
+    pub(crate) fn ask(&mut self, arguments: &[&[u8]]) -> io::Result<Answer> {
         self.request.clear();
         write!(self.request, "*{}\r\n", arguments.len())?;
         for argument in arguments {
@@ -101,7 +125,7 @@ impl Connection {
 
 /// What became of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// Executed, this is the answer.
     Answered(Answer),
     /// Certainly not executed. It may be tried again at once if another node was named, else after a while.
@@ -112,7 +136,7 @@ pub(super) enum Outcome {
 
 /// A client that finds the leader, as any client of a Redis cluster does: it follows `-MOVED`, and asks the next node
 /// when one is gone.
-pub(super) struct Redirected {
+pub(crate) struct Redirected {
     nodes: Vec<String>,
     target: String,
     connections: HashMap<String, Connection>,
@@ -121,13 +145,13 @@ pub(super) struct Redirected {
 }
 
 impl Redirected {
-    pub(super) fn new(nodes: Vec<String>) -> Self {
+    pub(crate) fn new(nodes: Vec<String>) -> Self {
         let target = nodes.first().cloned().unwrap_or_default();
         Self { nodes, target, connections: HashMap::new(), in_vain: 0 }
     }
 
     /// One attempt to have a request executed.
-    pub(super) fn attempt(&mut self, arguments: &[&[u8]]) -> Outcome {
+    pub(crate) fn attempt(&mut self, arguments: &[&[u8]]) -> Outcome {
         let outcome = self.ask(arguments);
         self.in_vain = if matches!(outcome, Outcome::Answered(_)) { 0 } else { self.in_vain + 1 };
         outcome
@@ -135,7 +159,7 @@ impl Redirected {
 
     /// How long to wait before the next attempt: longer and longer, for while there is no leader every client waits, and
     /// the nodes need the machine for their election.
-    pub(super) fn pause(&self) -> Duration {
+    pub(crate) fn pause(&self) -> Duration {
         Duration::from_millis(1 << self.in_vain.min(4))
     }
 
