@@ -61,7 +61,8 @@ impl Replica for Stage {
         let configuration = Configuration::of_voters([NodeId(1), NodeId(2)]).unwrap();
         let matched = if leads { [(NodeId(2), 4)].into() } else { Default::default() };
         let leader = Some(NodeId(if leads { 1 } else { 2 }));
-        Status { leads, leader, term: 3, last: 6, configuration, matched, ..Status::default() }
+        let role = if leads { "leader" } else { "follower" };
+        Status { role, leads, leader, term: 3, last: 6, configuration, matched, ..Status::default() }
     }
 }
 
@@ -392,4 +393,38 @@ fn answers_to_a_client_that_left_are_dropped() {
     let mut next = Talk::to(&server);
     next.say("PING\r\n");
     next.hears("+PONG\r\n");
+}
+
+#[test]
+fn orders_are_carried_out_at_the_leader_and_answered_in_their_turn() {
+    let (stage, server) = start(false);
+    let mut talk = Talk::to(&server);
+    talk.say("SET k v\r\nRAFT REMOVE 2\r\nRAFT ADD 4 h:7004@8004\r\nRAFT REMOVE 7\r\nRAFT TRANSFER 2\r\nRAFT TRANSFER\r\nPING\r\n");
+    stage.await_handed_on(1, 0);
+    stage.commit();
+    talk.hears("+OK\r\n+OK\r\n-ERR n4 did not catch up in time\r\n-ERR node 7 is no member; nothing was changed\r\n");
+    talk.hears(":2\r\n-TRYAGAIN leadership is being handed over; not executed\r\n+PONG\r\n");
+    stage.leads.store(false, Ordering::Release);
+    talk.say("RAFT REMOVE 2\r\nRAFT FOO\r\n");
+    talk.hears("-MOVED 0 127.0.0.1:7002\r\n-ERR unknown subcommand 'FOO'. Try RAFT HELP.\r\n");
+}
+
+#[test]
+fn any_node_says_who_the_members_are() {
+    let (stage, server) = start(true);
+    let mut talk = Talk::to(&server);
+    let member = |id: &str, leads: &str, matched: &str, lag: &str| {
+        let (clients, peers) = (format!("127.0.0.1:700{id}"), format!("127.0.0.1:800{id}"));
+        let facts = ["id", id, "role", "voter", "leader", leads, "clients", &clients, "peers", &peers];
+        let facts = facts.into_iter().chain(["match_index", matched, "lag", lag, "connected", "yes"]);
+        let text: String = facts.map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        format!("*16\r\n{text}")
+    };
+    talk.say("RAFT MEMBERS\r\n");
+    talk.hears(&format!("*2\r\n{}{}", member("1", "yes", "6", "0"), member("2", "no", "4", "2")));
+    stage.leads.store(false, Ordering::Release);
+    talk.say("RAFT MEMBERS\r\nRAFT STATUS\r\n");
+    talk.hears(&format!("*2\r\n{}", member("1", "no", "unknown", "unknown")));
+    talk.hears(&member("2", "yes", "unknown", "unknown"));
+    talk.hears("*34\r\n$4\r\nnode\r\n$1\r\n1\r\n");
 }

@@ -42,7 +42,8 @@ impl Memory {
 
 impl State {
     fn empty() -> Self {
-        Self { shards: vec![Shard::default(); SHARDS], totals: Totals::default(), restored: Index::ZERO }
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        Self { shards, totals: Totals::default(), restored: Index::ZERO }
     }
 
     fn get(&self, key: &[u8]) -> Option<&Bytes> {
@@ -133,5 +134,28 @@ impl Store for Memory {
         })?;
         *self.state.write() = state;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever changes pairs while a snapshot is read pays for a small part of them, once.
+    #[test]
+    fn a_snapshot_shares_what_does_not_change() {
+        let store = Memory::new();
+        let changes = (0..20_000).map(|n| (format!("k{n}").into(), Some(Bytes::from("v")))).collect();
+        store.commit(changes, Totals::default()).unwrap();
+        let largest = store.state.read().shards.iter().map(|shard| shard.len()).max();
+        assert!(largest < Some(40), "{largest:?} pairs in one map");
+
+        let image = store.image().unwrap();
+        let shared = || store.state.read().shards.iter().filter(|shard| Arc::strong_count(shard) > 1).count();
+        assert_eq!(shared(), SHARDS);
+        store.commit([(Bytes::from("k1"), None)].into(), Totals::default()).unwrap();
+        assert_eq!(shared(), SHARDS - 1);
+        drop(image);
+        assert_eq!(shared(), 0);
     }
 }

@@ -292,6 +292,9 @@ fn mix(mut word: u64) -> u64 {
 }
 
 #[cfg(test)]
+mod restore_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use tenure::types::EntryId;
@@ -300,23 +303,23 @@ mod tests {
     use super::durable::Durable;
     use super::memory::Memory;
 
-    fn bytes(text: &str) -> Bytes {
+    pub(super) fn bytes(text: &str) -> Bytes {
         Bytes::copy_from_slice(text.as_bytes())
     }
 
-    fn set(key: &str, value: &str, condition: Condition) -> Operation {
+    pub(super) fn set(key: &str, value: &str, condition: Condition) -> Operation {
         Operation::Set { key: bytes(key), value: bytes(value), condition }
     }
 
-    fn increment(key: &str) -> Operation {
+    pub(super) fn increment(key: &str) -> Operation {
         Operation::Increment { key: bytes(key) }
     }
 
-    fn delete(keys: &[&str]) -> Operation {
+    pub(super) fn delete(keys: &[&str]) -> Operation {
         Operation::Delete { keys: keys.iter().map(|key| bytes(key)).collect() }
     }
 
-    fn commands(first: u64, operations: &[Operation]) -> Vec<Command> {
+    pub(super) fn commands(first: u64, operations: &[Operation]) -> Vec<Command> {
         let command =
             |(index, operation): (u64, &Operation)| Command { id: EntryId::new(index, 1), data: operation.encode() };
         (first..).zip(operations).map(command).collect()
