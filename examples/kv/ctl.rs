@@ -111,19 +111,25 @@ fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Has the leader carry out an order, beginning at this node.
-fn follow(addr: &str, order: &[String], takes: Duration) -> Result<Answer, Failed> {
-    let (began, mut addr) = (Instant::now(), addr.to_owned());
+/// Has the leader carry out an order, beginning at this node, which has to be there.
+fn follow(named: &str, order: &[String], takes: Duration) -> Result<Answer, Failed> {
+    let (began, mut addr) = (Instant::now(), named.to_owned());
     loop {
-        let text = match ask(&addr, order, takes + ANSWER_TIME)? {
-            Answer::Error(text) => text,
-            answer => return Ok(answer),
+        let text = match ask(&addr, order, takes + ANSWER_TIME) {
+            Ok(Answer::Error(text)) => text,
+            // The leader that was known may be gone: the next one will be known soon.
+            Err(Failed::Refused(_)) if addr != named && began.elapsed() < PATIENCE => {
+                std::thread::sleep(PAUSE);
+                addr = named.to_owned();
+                continue;
+            }
+            answer => return answer,
         };
         match text.split(' ').collect::<Vec<_>>()[..] {
+            ["UNKNOWN", ..] => return Err(Failed::Unknown(text)),
             _ if began.elapsed() > PATIENCE => return Err(Failed::Refused(text)),
             ["MOVED", _, leader] => addr = leader.to_owned(),
             ["TRYAGAIN" | "CLUSTERDOWN", ..] => std::thread::sleep(PAUSE),
-            ["UNKNOWN", ..] => return Err(Failed::Unknown(text)),
             _ => return Err(Failed::Refused(text)),
         }
     }

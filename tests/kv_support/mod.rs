@@ -1,4 +1,4 @@
-//! Three processes of the example `kv`, for tests.
+//! Three processes of the example `kv`, and those that join them, for tests.
 
 // Each test uses some of it.
 #![allow(dead_code, unreachable_pub)]
@@ -52,6 +52,9 @@ pub struct Cluster {
     more: Vec<String>,
 }
 
+/// How many nodes found a cluster.
+const FOUNDERS: usize = 3;
+
 impl Cluster {
     /// Founds three nodes and starts them.
     pub fn start() -> Self {
@@ -81,6 +84,36 @@ impl Cluster {
         cluster
     }
 
+    /// Founds a node that joins, and is told of node 1 alone; starts it.
+    pub fn start_newcomer(&mut self) -> usize {
+        let at = self.nodes.len();
+        let (resp, peer) = (free_ports(1)[0], free_ports(1)[0]);
+        self.peers.push(format!("{}=127.0.0.1:{resp}@{peer}", at + 1));
+        self.ports.push(resp);
+        self.nodes.push(None);
+        let (id, dir) = ((at + 1).to_string(), self.node_dir(at));
+        let member = self.address(0);
+        let init = ["init", "--cluster", "test", "--join", &member, "--id", &id, "--dir", dir.to_str().unwrap()];
+        let founded = run(&init);
+        assert!(founded.status.success(), "{founded:?}");
+        self.start_node(at);
+        at
+    }
+
+    /// Where clients reach a node.
+    pub fn address(&self, at: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[at])
+    }
+
+    /// Where a node is, as `RAFT ADD` takes it.
+    pub fn place(&self, at: usize) -> &str {
+        self.peers[at].split_once('=').unwrap().1
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = usize> {
+        (0..self.nodes.len()).filter(|at| self.nodes[*at].is_some())
+    }
+
     pub fn node_dir(&self, at: usize) -> PathBuf {
         self.dir.path().join(format!("node-{}", at + 1))
     }
@@ -91,7 +124,8 @@ impl Cluster {
             ["serve", "--stop-with-stdin", "--election-timeout", "300", "--dir", &dir].map(String::from).to_vec();
         arguments.extend(["--id".into(), (at + 1).to_string()]);
         arguments.extend(self.more.iter().cloned());
-        arguments.extend(self.peers.iter().flat_map(|peer| ["--peer".to_owned(), peer.clone()]));
+        let known = if at < FOUNDERS { &self.peers[..FOUNDERS] } else { &self.peers[at..=at] };
+        arguments.extend(known.iter().flat_map(|peer| ["--peer".to_owned(), peer.clone()]));
         arguments
     }
 
@@ -139,19 +173,19 @@ impl Cluster {
         self.eventually("a leader", || {
             let leads =
                 |at: &usize| self.info(*at).is_ok_and(|info| info.get::<String>("role").as_deref() == Some("master"));
-            (0..3).filter(|at| self.nodes[*at].is_some()).find(leads)
+            self.running().find(leads)
         })
     }
 
-    /// Waits until all three have applied the same and hold the same.
+    /// Waits until all that run have applied the same and hold the same.
     pub fn await_agreement(&self) {
         self.eventually("agreement", || {
             let state = |at: usize| {
                 let info = self.info(at).ok()?;
                 Some((info.get::<u64>("applied_index")?, info.get::<String>("digest")?))
             };
-            let first = state(0)?;
-            (state(1)? == first && state(2)? == first).then_some(())
+            let states = self.running().map(state).collect::<Option<Vec<_>>>()?;
+            states.windows(2).all(|pair| pair[0] == pair[1]).then_some(())
         });
     }
 
@@ -164,7 +198,7 @@ impl Cluster {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let logs: Vec<String> = (0..3).map(|at| self.log(at)).collect();
+        let logs: Vec<String> = (0..self.nodes.len()).map(|at| self.log(at)).collect();
         panic!("no {what} within {LIMIT:?}\n{}", logs.join("\n---\n"));
     }
 
