@@ -221,10 +221,14 @@ pub(crate) struct Demo {
     /// Connections, each with one request under way.
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) clients: u64,
-    /// How often nodes are killed: in turn the leader, a follower, two at once, all three. Give it load enough (--count).
+    /// How often nodes are killed: in turn the leader, a follower, two at once, all three.
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) kills: u64,
-    /// How often leadership is handed over in order after the kills: in turn by FAILOVER and by stopping the leader with
+    /// How often, after the kills, a new node joins and the oldest member leaves. Clients write until that is done, also
+    /// beyond --count.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) members: u64,
+    /// How often leadership is handed over in order after all that: in turn by FAILOVER and by stopping the leader with
     /// SIGTERM, as long as there is load (--count).
     #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1000))]
     pub(crate) handovers: u64,

@@ -18,11 +18,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 /// Why an order was not carried out, as far as is known.
-#[derive(Debug, PartialEq, Eq)]
-enum Failed {
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failed {
     /// It certainly was not.
+    #[error("{0}")]
     Refused(String),
     /// Perhaps it was, or is yet to be.
+    #[error("it is not known whether this was done, see `kv ctl members`: {0}")]
     Unknown(String),
 }
 
@@ -34,13 +36,9 @@ pub(crate) fn run(ctl: &Ctl) -> ExitCode {
             println!("{text}");
             ExitCode::SUCCESS
         }
-        Err(Failed::Refused(why)) => {
-            eprintln!("kv: {why}");
-            ExitCode::FAILURE
-        }
-        Err(Failed::Unknown(why)) => {
-            eprintln!("kv: it is not known whether this was done, see `kv ctl members`: {why}");
-            ExitCode::from(3)
+        Err(failed) => {
+            eprintln!("kv: {failed}");
+            ExitCode::from(if matches!(failed, Failed::Unknown(_)) { 3 } else { 1 })
         }
     }
 }
@@ -112,7 +110,7 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// Has the leader carry out an order, beginning at this node, which has to be there.
-fn follow(named: &str, order: &[String], takes: Duration) -> Result<Answer, Failed> {
+pub(crate) fn follow(named: &str, order: &[String], takes: Duration) -> Result<Answer, Failed> {
     let (began, mut addr) = (Instant::now(), named.to_owned());
     loop {
         let text = match ask(&addr, order, takes + ANSWER_TIME) {
@@ -128,7 +126,13 @@ fn follow(named: &str, order: &[String], takes: Duration) -> Result<Answer, Fail
         match text.split(' ').collect::<Vec<_>>()[..] {
             ["UNKNOWN", ..] => return Err(Failed::Unknown(text)),
             _ if began.elapsed() > PATIENCE => return Err(Failed::Refused(text)),
-            ["MOVED", _, leader] => addr = leader.to_owned(),
+            ["MOVED", _, leader] => {
+                // Sent on a second time: nodes do not agree yet on who leads.
+                if addr != named {
+                    std::thread::sleep(PAUSE);
+                }
+                addr = leader.to_owned();
+            }
             ["TRYAGAIN" | "CLUSTERDOWN", ..] => std::thread::sleep(PAUSE),
             _ => return Err(Failed::Refused(text)),
         }

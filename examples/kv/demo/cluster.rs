@@ -1,4 +1,4 @@
-//! Three nodes as three processes, which never outlive the demo unless they are meant to.
+//! Three nodes as three processes, and those that come and go, which never outlive the demo unless they are meant to.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -11,7 +11,7 @@ use super::super::client::{Answer, Connection};
 use super::super::members::Member;
 use super::{Failed, Interrupted};
 
-/// How many nodes.
+/// How many nodes found the cluster.
 const NODES: u64 = 3;
 
 /// Below the range from which systems take the ports of outgoing connections: there a port that a dead node left could
@@ -25,14 +25,20 @@ const CLUSTER_NAME: &str = "demo";
 pub(super) struct Cluster {
     program: PathBuf,
     dir: PathBuf,
+    /// What every node is started with.
     arguments: Vec<String>,
     keep: bool,
+    /// The members, the oldest first.
     pub(super) nodes: Vec<Node>,
+    /// The number of the next node to come.
+    next: u64,
 }
 
 /// One node's process.
 pub(super) struct Node {
     pub(super) member: Member,
+    /// What it is started with that others are not.
+    arguments: Vec<String>,
     child: Option<Child>,
 }
 
@@ -51,41 +57,38 @@ impl Cluster {
     /// Chooses ports; nothing runs yet.
     pub(super) fn new(dir: &Path, demo: &Demo) -> Result<Self, Failed> {
         let ports = free_ports(2 * NODES as usize)?;
-        let member = |(id, ports): (u64, &[u16])| {
-            let text = format!("{id}=127.0.0.1:{}@{}", ports[0], ports[1]);
-            text.parse::<Member>().map_err(|error| Failed(error.to_string()))
-        };
-        let members: Vec<Member> = (1..).zip(ports.chunks_exact(2)).map(member).collect::<Result<_, _>>()?;
-        let mut arguments: Vec<String> =
-            members.iter().flat_map(|member| ["--peer".into(), notation(member)]).collect();
+        let members = (1..).zip(ports.chunks_exact(2)).map(|(id, ports)| member(id, ports));
+        let members: Vec<Member> = members.collect::<Result<_, _>>()?;
+        let founders: Vec<String> = members.iter().flat_map(|member| ["--peer".into(), notation(member)]).collect();
         let store = if demo.store == StoreKind::Memory { "memory" } else { "fjall" };
         let election_timeout = demo.election_timeout.to_string();
         let common = ["--cluster", CLUSTER_NAME, "--store", store, "--election-timeout", election_timeout.as_str()];
-        arguments.extend(common.map(String::from));
-        let nodes = members.into_iter().map(|member| Node { member, child: None }).collect();
+        let arguments = common.map(String::from).to_vec();
+        let node = |member| Node { member, arguments: founders.clone(), child: None };
+        let nodes = members.into_iter().map(node).collect();
         let program = std::env::current_exe().map_err(|error| Failed(format!("cannot find this program: {error}")))?;
-        Ok(Self { program, dir: dir.into(), arguments, keep: demo.keep, nodes })
+        Ok(Self { program, dir: dir.into(), arguments, keep: demo.keep, nodes, next: NODES + 1 })
     }
 
     /// Starts every node that does not run.
     pub(super) fn start(&mut self) -> Result<(), Failed> {
         (0..self.nodes.len()).filter(|at| self.nodes[*at].child.is_none()).collect::<Vec<_>>().into_iter().try_for_each(
             |at| {
-                let child = self.spawn(&self.nodes[at].member)?;
+                let child = self.spawn(&self.nodes[at])?;
                 self.nodes[at].child = Some(child);
                 Ok(())
             },
         )
     }
 
-    fn spawn(&self, member: &Member) -> Result<Child, Failed> {
-        let id = member.id.0;
+    fn spawn(&self, node: &Node) -> Result<Child, Failed> {
+        let id = node.member.id.0;
         let failed = |error: std::io::Error| Failed(format!("cannot start node {id}: {error}"));
         fs::create_dir_all(&self.dir).map_err(failed)?;
         let log = File::options().create(true).append(true).open(self.log(id)).map_err(failed)?;
         let mut command = Command::new(&self.program);
         command.arg("serve").args(["--id", &id.to_string(), "--dir"]).arg(self.dir.join(format!("node-{id}")));
-        command.args(&self.arguments).stdout(Stdio::null()).stderr(log);
+        command.args(&self.arguments).args(&node.arguments).stdout(Stdio::null()).stderr(log);
         if self.keep {
             command.stdin(Stdio::null());
         } else {
@@ -95,6 +98,28 @@ impl Cluster {
         // In a group of its own, an interrupt from the keyboard reaches the demo alone, which then ends in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.spawn().map_err(failed)
+    }
+
+    /// Starts a node that joins.
+    pub(super) fn add(&mut self) -> Result<&Member, Failed> {
+        let member = member(self.next, &free_ports(2)?)?;
+        self.next += 1;
+        let known = self.addresses().into_iter().flat_map(|address| ["--join".into(), address]);
+        let arguments = ["--peer".into(), notation(&member)].into_iter().chain(known).collect();
+        self.nodes.push(Node { member, arguments, child: None });
+        self.start()?;
+        Ok(&self.nodes[self.nodes.len() - 1].member)
+    }
+
+    /// Stops a node that is no member any more, and returns its number.
+    pub(super) fn dismiss(&mut self, at: usize) -> Result<u64, Failed> {
+        self.stop(at)?;
+        Ok(self.nodes.remove(at).member.id.0)
+    }
+
+    /// The number of a node.
+    pub(super) fn id(&self, at: usize) -> u64 {
+        self.nodes[at].member.id.0
     }
 
     /// Where a node logs.
@@ -210,6 +235,11 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+fn member(id: u64, ports: &[u16]) -> Result<Member, Failed> {
+    let text = format!("{id}=127.0.0.1:{}@{}", ports[0], ports[1]);
+    text.parse().map_err(|error: super::super::members::InvalidMember| Failed(error.to_string()))
 }
 
 fn notation(member: &Member) -> String {

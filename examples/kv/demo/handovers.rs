@@ -101,7 +101,7 @@ impl Handovers {
         self.done += 1;
         self.watching = Some(Watch { until: Instant::now() + WINDOW, told: load.now(), way });
         let how = if way == Way::Command { "hands over (FAILOVER)" } else { "is stopped (SIGTERM)" };
-        Ok(Some(format!("node {}, the leader, {how}.", leader + 1)))
+        Ok(Some(format!("node {}, the leader, {how}.", cluster.id(leader))))
     }
 
     /// After the load.

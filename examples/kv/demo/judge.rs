@@ -59,8 +59,8 @@ pub(super) fn check_writes(nodes: Vec<String>, load: &Load, value_bytes: usize) 
     let mut client = Redirected::new(nodes);
     let mut missing = Vec::new();
     let batch = (BATCH_BYTES / value_bytes.max(1)).clamp(1, BATCH_KEYS);
-    for first in (0..load.count).step_by(batch) {
-        let numbers: Vec<u64> = (first..load.count).take(batch).collect();
+    for first in (0..load.written()).step_by(batch) {
+        let numbers: Vec<u64> = (first..load.written()).take(batch).collect();
         let keys: Vec<String> = numbers.iter().map(|number| key(*number)).collect();
         let values = multi_get(&mut client, &keys)?;
         let lost = |(number, found): &(&u64, &Answer)| **found != Answer::Bulk(Some(value(**number, value_bytes)));

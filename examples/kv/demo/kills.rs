@@ -66,19 +66,6 @@ impl Kills {
         }
     }
 
-    /// Starts whoever is down, once the load is over.
-    pub(super) fn end(&mut self, cluster: &mut Cluster, load: &Load) -> Result<(), Failed> {
-        if let Some((blow, _)) = self.down.take() {
-            self.failovers.extend(load.failover()?.filter(|_| blow == Blow::Leader));
-            cluster.start()?;
-        }
-        if self.are_over() {
-            Ok(())
-        } else {
-            Err(Failed("the load ended before every kill: use a larger --count".into()))
-        }
-    }
-
     fn strike(&mut self, cluster: &mut Cluster, load: &Load, leader: usize) -> Result<String, Failed> {
         let blow = BLOWS[(self.struck % BLOWS.len() as u64) as usize];
         let nodes = cluster.nodes.len();
@@ -93,7 +80,7 @@ impl Kills {
         self.struck += 1;
         self.down = Some((blow, Instant::now()));
         let done = load.acknowledged.load(Ordering::Relaxed);
-        let names: Vec<String> = victims.iter().map(|victim| (victim + 1).to_string()).collect();
+        let names: Vec<String> = victims.iter().map(|victim| cluster.id(*victim).to_string()).collect();
         let leads = if victims.contains(&leader) { ", the leader among them," } else { "" };
         Ok(match &names[..] {
             [one] if blow == Blow::Leader => {

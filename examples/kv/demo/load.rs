@@ -33,6 +33,8 @@ pub(super) struct Load {
     outage_lasts: AtomicBool,
     outage: Mutex<Outage>,
     pub(super) stop: AtomicBool,
+    /// Clients write on when they have written `count` pairs.
+    pub(super) on: AtomicBool,
     latencies: Mutex<Vec<Histogram<u64>>>,
     /// Waits that began earlier count from here.
     watched_since: AtomicU64,
@@ -72,6 +74,7 @@ impl Load {
             outage_lasts: AtomicBool::new(false),
             outage: Mutex::default(),
             stop: AtomicBool::new(false),
+            on: AtomicBool::new(true),
             latencies: Mutex::default(),
             watched_since: AtomicU64::new(0),
             clients: (0..clients).map(|_| Waits::default()).collect(),
@@ -103,8 +106,17 @@ impl Load {
     }
 
     fn take(&self) -> Option<u64> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        (number < self.count && !self.stop.load(Ordering::Relaxed)).then_some(number)
+        let may = |number: &u64| *number < self.count || self.on.load(Ordering::Relaxed);
+        let next = |number| Some(number).filter(may).map(|number| number + 1);
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
+    }
+
+    /// How many pairs there are: those of the numbers below.
+    pub(super) fn written(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
     }
 
     /// Setting a key to its one value again does no harm, so this goes on until it is acknowledged.

@@ -1,4 +1,5 @@
-//! The main job in one command: three nodes, load, a killed leader, and the proof that nothing got lost.
+//! The main job in one command: three nodes, load, a killed leader, a new member in place of an old one, and the proof that
+//! nothing got lost.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use self::changes::Changes;
 use self::cluster::{Cluster, NodeInfo};
 use self::handovers::Handovers;
 use self::kills::Kills;
 use self::load::Load;
 use super::cli::Demo;
 
+mod changes;
 mod cluster;
 mod handovers;
 mod judge;
@@ -85,7 +88,7 @@ fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed
     println!("Three nodes on this machine, data in {}", dir.display());
     cluster.start()?;
     let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
-    println!("Node {} leads. {} clients write {} pairs.", leader + 1, demo.clients, demo.count);
+    println!("Node {} leads. {} clients write {} pairs.", cluster.id(leader), demo.clients, demo.count);
 
     let value_bytes = usize::try_from(demo.value_bytes).unwrap_or(usize::MAX);
     let load = Arc::new(Load::new(demo.count, value_bytes, demo.clients));
@@ -96,7 +99,7 @@ fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed
         load.stop.store(true, Ordering::Relaxed);
     }
     let ended = join(clients);
-    let pauses = driven?;
+    let seen = driven?;
     ended?;
     let elapsed = began.elapsed();
 
@@ -104,7 +107,7 @@ fn play(demo: &Demo, dir: &Path, interrupted: &Interrupted) -> Result<(), Failed
     judge::check_writes(cluster.addresses(), &load, value_bytes)?;
     judge::check_counters(cluster.addresses(), &load)?;
     judge::check_digests(&cluster, &agreed)?;
-    report(demo, &load, elapsed, &agreed, pauses)?;
+    report(demo, &load, elapsed, &agreed, seen)?;
     let leader = cluster.await_leader(ELECTION_LIMIT, interrupted)?;
     say_goodbye(demo, cluster, leader);
     Ok(())
@@ -132,12 +135,14 @@ fn join(clients: Vec<Client>) -> Result<(), Failed> {
     joined.collect::<Vec<_>>().into_iter().collect()
 }
 
-/// How long there was nobody to write to.
-struct Pauses {
+/// How long things took.
+struct Seen {
     /// After each kill of the leader alone, from the signal to the next acknowledgement.
     failovers: Vec<Duration>,
     /// Around each hand-over, the longest time without an acknowledgement of the median client, and of the worst.
     handovers: Vec<(Duration, Duration)>,
+    /// Until a new member was a voter, and until an old one was no member.
+    changes: Vec<(Duration, Duration)>,
 }
 
 /// Watches the load, and kills, stops and starts nodes meanwhile.
@@ -147,15 +152,19 @@ fn drive(
     load: &Load,
     clients: &[Client],
     interrupted: &Interrupted,
-) -> Result<Pauses, Failed> {
+) -> Result<Seen, Failed> {
     let bar = progress_bar(load.count);
-    let mut kills = Kills::new(demo.kills, if demo.handovers == 0 { load.count } else { load.count / 2 });
+    let share = if demo.handovers + demo.members == 0 { load.count } else { load.count / 2 };
+    let mut kills = Kills::new(demo.kills, share);
+    let mut changes = Changes::new(demo.members);
     let mut handovers = Handovers::new(demo.handovers);
     while clients.iter().any(|client| !client.is_finished()) {
         bar.set_position(load.acknowledged.load(Ordering::Relaxed));
         cluster.check_running()?;
         let told = if !kills.are_over() {
             kills.go_on(cluster, load, interrupted)?
+        } else if !changes.are_over() {
+            changes.go_on(cluster, load)?
         } else if !handovers.are_over() {
             handovers.go_on(cluster, load, interrupted)?
         } else {
@@ -164,13 +173,12 @@ fn drive(
         if let Some(line) = told {
             announce(&bar, &line);
         }
+        load.on.store(!(kills.are_over() && changes.are_over()), Ordering::Relaxed);
         interrupted.pause(Duration::from_millis(5))?;
     }
     bar.finish_and_clear();
-    // The clients may have been faster than this thread.
-    kills.end(cluster, load)?;
     handovers.end(cluster)?;
-    Ok(Pauses { failovers: kills.failovers, handovers: handovers.pauses })
+    Ok(Seen { failovers: kills.failovers, handovers: handovers.pauses, changes: changes.done })
 }
 
 /// A line above the bar, or simply a line where there is no terminal.
@@ -188,7 +196,7 @@ fn progress_bar(count: u64) -> ProgressBar {
     bar
 }
 
-fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo, pauses: Pauses) -> Result<(), Failed> {
+fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo, seen: Seen) -> Result<(), Failed> {
     let acknowledged = load.acknowledged.load(Ordering::Relaxed);
     let sum = |pick: fn(&(std::sync::atomic::AtomicU64, std::sync::atomic::AtomicU64)) -> u64| -> u64 {
         load.increments.iter().map(pick).sum()
@@ -198,7 +206,7 @@ fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo, pauses
     let latencies = load.latencies()?;
     let ms = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     let rate = (acknowledged + increments) as f64 / elapsed.as_secs_f64();
-    let Pauses { failovers, handovers } = pauses;
+    let Seen { failovers, handovers, changes } = seen;
     let count = failovers.len();
     let failover =
         median(failovers).ok_or_else(|| Failed("no write was acknowledged after the leader's death".into()))?;
@@ -229,6 +237,15 @@ fn report(demo: &Demo, load: &Load, elapsed: Duration, agreed: &NodeInfo, pauses
             handovers.len()
         );
     }
+    let (added, removed): (Vec<_>, Vec<_>) = changes.iter().copied().unzip();
+    if let Some((added, removed)) = median(added).zip(median(removed)) {
+        println!(
+            "members     a new node was a voter after {:.2} s, start and catching up included; an old one was none after {:.3} s{}",
+            added.as_secs_f64(),
+            removed.as_secs_f64(),
+            if changes.len() > 1 { format!(" (medians of {})", changes.len()) } else { String::new() }
+        );
+    }
     println!("retried     {refused} attempts refused, {lost} of unknown outcome");
     println!("held        {acknowledged} acknowledged SETs: every one is there, with its value");
     println!(
@@ -253,15 +270,16 @@ fn say_goodbye(demo: &Demo, cluster: Cluster, leader: usize) {
         println!("Next, the same command with");
         println!("  --keep                      leaves the cluster running, for redis-cli and redis-benchmark");
         println!("  --kills 4 --count 400000    kills the leader, then a follower, two nodes, all three");
+        println!("  --members 3 --count 400000  swaps all three members, one after the other");
         println!("  --clients 256               more writes at once");
         return;
     }
     let addresses = cluster.addresses();
-    let port = cluster.nodes[leader].member.resp_port;
+    let (port, id) = (cluster.nodes[leader].member.resp_port, cluster.id(leader));
     let processes: Vec<String> = cluster.release().iter().map(u32::to_string).collect();
     println!("The cluster runs on: {}", addresses.join(", "));
     println!("Try      redis-cli -c -p {port} SET greeting hello");
-    println!("         redis-cli -p {port} CLUSTER NODES");
-    println!("         redis-benchmark -p {port} -t set,get -n 100000 -c 64 -d 128    (node {} leads)", leader + 1);
+    println!("         redis-cli -p {port} CLUSTER NODES, RAFT MEMBERS, RAFT HELP");
+    println!("         redis-benchmark -p {port} -t set,get -n 100000 -c 64 -d 128    (node {id} leads)");
     println!("Stop it  kill {}", processes.join(" "));
 }
