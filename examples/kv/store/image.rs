@@ -131,7 +131,9 @@ mod tests {
         (totals, bytes)
     }
 
-    fn loaded(bytes: &[u8]) -> Result<(Totals, BTreeMap<Vec<u8>, Vec<u8>>), StoreError> {
+    type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn loaded(bytes: &[u8]) -> Result<(Totals, Pairs), StoreError> {
         let mut pairs = BTreeMap::new();
         let put = |key: Bytes, value: Bytes| {
             pairs.insert(key.to_vec(), value.to_vec());
