@@ -32,6 +32,7 @@ pub(crate) enum Order {
     Help,
     Change(Wish),
     Transfer(Option<NodeId>),
+    Snapshot,
 }
 
 /// What an administrator wants of the members.
@@ -59,6 +60,7 @@ const USAGE: &[Usage] = &[
         "REPLACE old new host:clientport@peerport [TIMEOUT seconds]: one goes and one comes, in one step.",
     ),
     ("TRANSFER", 0..=1, "TRANSFER [id]: another node is to lead; which one was told to is answered."),
+    ("SNAPSHOT", 0..=0, "SNAPSHOT: this node takes a snapshot; the last index in it is answered."),
     ("HELP", 0..=0, "HELP: this text."),
 ];
 
@@ -83,6 +85,7 @@ pub(crate) fn parse(arguments: &[Bytes]) -> Result<Request, Reply> {
             Order::Change(Wish::new(Some(id(old)?), Some(member(new, at)?), timeout)?)
         }
         ("TRANSFER", to) => Order::Transfer(to.first().map(id).transpose()?),
+        ("SNAPSHOT", _) => Order::Snapshot,
         _ => Order::Help,
     };
     Ok(Request::Raft(order))

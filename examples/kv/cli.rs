@@ -100,6 +100,13 @@ pub(crate) struct Serve {
     /// Size of one file of the log, in bytes: a multiple of 4096, from 2 MiB (twice the longest command) to 1 GiB.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(2 << 20..=1 << 30))]
     pub(crate) segment_bytes: u64,
+    /// A snapshot is taken, and the log made shorter, once so many bytes of commands were applied since the last; 0: only on
+    /// demand.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub(crate) snapshot_bytes: u64,
+    /// The most that this node sends of snapshots, in bytes per second. Default: no limit.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) snapshot_rate: Option<u64>,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
     /// How much to log on standard error.
@@ -211,6 +218,8 @@ pub(crate) enum CtlCommand {
         #[arg(value_parser = clap::value_parser!(u64).range(1..))]
         id: Option<u64>,
     },
+    /// Has this node take a snapshot; its log becomes shorter.
+    Snapshot,
 }
 
 #[derive(Debug, Args)]
@@ -260,7 +269,7 @@ pub(crate) enum Wants {
 pub(crate) enum StoreKind {
     /// On disk, in the LSM tree of fjall.
     Fjall,
-    /// In memory; rebuilt from the log at every start.
+    /// In memory; rebuilt from the newest snapshot and the log at every start.
     Memory,
 }
 

@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long an answer may take beyond what the order says.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
+/// How long a node may take to write a snapshot.
+const SNAPSHOT_TIME: Duration = Duration::from_secs(3600);
+
 /// Why an order was not carried out, as far as is known.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failed {
@@ -68,6 +71,11 @@ fn order(ctl: &Ctl) -> Result<String, Failed> {
                 other => Err(Failed::Unknown(format!("the answer is {other:?}"))),
             }
         }
+        CtlCommand::Snapshot => match ask(&ctl.addr, &["SNAPSHOT".into()], SNAPSHOT_TIME)? {
+            Answer::Integer(last) => Ok(format!("{} has a snapshot up to index {last}.", ctl.addr)),
+            Answer::Error(text) => Err(Failed::Refused(text)),
+            other => Err(Failed::Unknown(format!("the answer is {other:?}"))),
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tenure::core::{self, RoleKind};
 use tenure::runtime::{
-    Applied, Change, ChangeError, Consistency, Group, Node, ProposalError, ReadError, TransferError,
+    Applied, Change, ChangeError, Consistency, Group, Node, ProposalError, ReadError, TakeError, TransferError,
 };
 use tenure::types::{Index, NodeId};
 
@@ -42,6 +42,10 @@ impl Replica for Part {
         self.group.change_with(change, move |answer| done(answer.map_err(Failure::from)));
     }
 
+    fn snapshot(&self, done: Done<Index>) {
+        self.group.snapshot_with(move |answer| done(answer.map(|last| last.index).map_err(Failure::from)));
+    }
+
     fn connected(&self) -> BTreeSet<NodeId> {
         let peers = self.node.metrics().transport.peers;
         peers.into_iter().filter(|(_, peer)| peer.connected).map(|(node, _)| node).collect()
@@ -67,6 +71,8 @@ impl Replica for Part {
             commit: core.commit.0,
             configuration: core.configuration,
             configured_at: core.configuration_index,
+            base: core.base.index.0,
+            snapshots: self.group.snapshots(),
             matched: core.peers.into_iter().map(|(peer, index)| (peer, index.0)).collect(),
             no_leader: core.no_leader.map(|why| why.to_string()),
             stopped: core.stopped.map(|fatal| fatal.to_string()),
@@ -116,6 +122,16 @@ impl From<ChangeError> for Failure {
             ChangeError::Group(TimedOut { .. }) => Self::Refused(error.to_string()),
             ChangeError::Group(LeadershipLost | Stopped(_)) | ChangeError::ShutDown => Self::Unknown(error.to_string()),
             error => Self::Busy(format!("{error}; nothing was changed")),
+        }
+    }
+}
+
+impl From<TakeError> for Failure {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::Overloaded => Self::Busy(error.to_string()),
+            TakeError::Stopped(_) | TakeError::ShutDown => Self::Stopped(error.to_string()),
+            error => Self::Refused(error.to_string()),
         }
     }
 }

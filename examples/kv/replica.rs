@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tenure::quorum::Configuration;
-use tenure::runtime::Change;
+use tenure::runtime::{Change, SnapshotStatus};
 use tenure::types::{Index, NodeId};
 
 use super::store::Outcome;
@@ -25,6 +25,9 @@ pub(crate) trait Replica: Send + Sync + 'static {
     /// Changes the members, and answers where the new configuration stands once it is committed. The callback is called
     /// once, on any thread.
     fn change(&self, change: Change, done: Done<Index>);
+
+    /// Takes a snapshot here, and answers the last index in it once it is durable. The callback is called once, on any thread.
+    fn snapshot(&self, done: Done<Index>);
 
     /// The peers to which messages can leave at the moment.
     fn connected(&self) -> BTreeSet<NodeId>;
@@ -75,6 +78,9 @@ pub(crate) struct Status {
     pub(crate) configuration: Configuration,
     /// Where that stands.
     pub(crate) configured_at: Index,
+    /// The last entry that the log has given up: it is in a snapshot.
+    pub(crate) base: u64,
+    pub(crate) snapshots: SnapshotStatus,
     /// How much of the log each peer has, if this node leads.
     pub(crate) matched: BTreeMap<NodeId, u64>,
     /// Why nobody leads, as far as this node can tell.

@@ -197,6 +197,8 @@ fn node_config(serve: &Serve, members: &Members, listen: SocketAddr, logger: &Lo
     config.wal.soft_bytes = config.wal.soft_bytes.max(2 * serve.segment_bytes);
     let segment_bytes = usize::try_from(serve.segment_bytes).unwrap_or(usize::MAX);
     config.wal.batch_bytes = config.wal.batch_bytes.min(segment_bytes);
+    config.snapshots.log_bytes = serve.snapshot_bytes;
+    config.snapshots.send_bytes_per_second = serve.snapshot_rate;
     config.logger = logger.clone();
     config
 }

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use tenure::quorum::{Configuration, Voters};
+use tenure::runtime::{SnapshotInfo, SnapshotStatus};
+use tenure::snapshot::Progress;
 use tenure::types::{Index, NodeId};
 
 use super::super::admin::{self, Order, Wish};
@@ -25,8 +27,10 @@ impl Orderer {
             Order::Help => self.answer(admin::help()),
             Order::Status => self.answer(status(shared)),
             Order::Members => self.answer(members(shared)),
-            Order::Transfer(to) => {
-                self.hand_over(shared, to, |node| Reply::Integer(node.0.try_into().unwrap_or(i64::MAX)))
+            Order::Transfer(to) => self.hand_over(shared, to, |node| number(node.0)),
+            Order::Snapshot => {
+                let done = self.later(shared, |last: Index| number(last.0));
+                shared.replica.snapshot(Box::new(done));
             }
             Order::Change(wish) => self.change(shared, &wish),
         }
@@ -69,32 +73,56 @@ impl Orderer {
     }
 }
 
+fn number(number: u64) -> Reply {
+    Reply::Integer(number.try_into().unwrap_or(i64::MAX))
+}
+
 /// What this node knows of the group.
 fn status(shared: &Shared) -> Reply {
-    let Status { role, leader, term, last, commit, configuration, configured_at, no_leader, stopped, .. } =
-        shared.replica.status();
+    let status = shared.replica.status();
+    let Status { role, leader, term, base, last, commit, configuration, configured_at, snapshots, .. } = &status;
     let totals = shared.store.totals();
     let or = |text: Option<String>, otherwise: &str| text.unwrap_or_else(|| otherwise.into());
-    let changing = configuration.is_joint() || configured_at.0 > commit;
-    facts([
+    let changing = configuration.is_joint() || configured_at.0 > *commit;
+    let group = [
         ("node", shared.given.own.0.to_string()),
-        ("role", role.into()),
+        ("role", (*role).into()),
         ("leader", or(leader.map(|leader| leader.0.to_string()), "none")),
-        ("no_leader", or(no_leader, "no")),
-        ("stopped", or(stopped, "no")),
+        ("no_leader", or(status.no_leader.clone(), "no")),
+        ("stopped", or(status.stopped.clone(), "no")),
         ("term", term.to_string()),
+        ("base_index", base.to_string()),
         ("last_index", last.to_string()),
         ("commit_index", commit.to_string()),
         ("applied_index", shared.store.applied().0.to_string()),
         ("durable_index", shared.store.durable().0.to_string()),
         ("voters", list(configuration.voters().iter())),
-        ("outgoing", list(outgoing(&configuration))),
+        ("outgoing", list(outgoing(configuration))),
         ("learners", list(configuration.learners().iter())),
         ("configuration_index", configured_at.0.to_string()),
         ("changing", if changing { "yes" } else { "no" }.into()),
         ("keys", totals.keys.to_string()),
         ("digest", format!("{:016x}", totals.digest)),
-    ])
+    ];
+    facts(group.into_iter().chain(snapshot_facts(snapshots)))
+}
+
+/// The newest snapshot here, and what becomes the next.
+fn snapshot_facts(status: &SnapshotStatus) -> impl Iterator<Item = (&'static str, String)> {
+    let newest = |fact: fn(&SnapshotInfo) -> String| status.newest.as_ref().map_or_else(|| "none".into(), fact);
+    let fetching = |progress: &Progress| format!("{} of {} bytes", progress.bytes_done, progress.bytes_total);
+    [
+        ("snapshot_index", newest(|newest| newest.last.index.0.to_string())),
+        ("snapshot_bytes", newest(|newest| newest.bytes.to_string())),
+        ("snapshot_maker", newest(|newest| newest.maker.0.to_string())),
+        ("snapshot_unix_ms", newest(|newest| newest.created_ms.to_string())),
+        ("snapshot_making", if status.making { "yes" } else { "no" }.into()),
+        ("snapshot_fetching", status.fetching.as_ref().map_or_else(|| "no".into(), fetching)),
+        ("snapshot_error", status.last_error.clone().unwrap_or_else(|| "no".into())),
+        ("snapshots_taken", status.counters.taken.to_string()),
+        ("snapshots_installed", status.counters.installed.to_string()),
+    ]
+    .into_iter()
 }
 
 /// Who is a member, where, and how far.
@@ -139,6 +167,6 @@ fn list(nodes: impl Iterator<Item = NodeId>) -> String {
     nodes.map(|node| node.0.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-fn facts<const N: usize>(facts: [(&str, String); N]) -> Reply {
+fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> Reply {
     Reply::Map(facts.into_iter().map(|(name, fact)| (Reply::bulk(name), Reply::bulk(fact))).collect())
 }

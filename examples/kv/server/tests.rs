@@ -52,6 +52,10 @@ impl Replica for Stage {
         done(if adds { Err(Failure::Refused("n4 did not catch up in time".into())) } else { Ok(Index(9)) });
     }
 
+    fn snapshot(&self, done: Done<Index>) {
+        done(Ok(Index(6)));
+    }
+
     fn connected(&self) -> BTreeSet<NodeId> {
         BTreeSet::from([NodeId(2)])
     }
@@ -399,11 +403,11 @@ fn answers_to_a_client_that_left_are_dropped() {
 fn orders_are_carried_out_at_the_leader_and_answered_in_their_turn() {
     let (stage, server) = start(false);
     let mut talk = Talk::to(&server);
-    talk.say("SET k v\r\nRAFT REMOVE 2\r\nRAFT ADD 4 h:7004@8004\r\nRAFT REMOVE 7\r\nRAFT TRANSFER 2\r\nRAFT TRANSFER\r\nPING\r\n");
+    talk.say("SET k v\r\nRAFT REMOVE 2\r\nRAFT ADD 4 h:7004@8004\r\nRAFT REMOVE 7\r\nRAFT TRANSFER 2\r\nRAFT TRANSFER\r\nRAFT SNAPSHOT\r\nPING\r\n");
     stage.await_handed_on(1, 0);
     stage.commit();
     talk.hears("+OK\r\n+OK\r\n-ERR n4 did not catch up in time\r\n-ERR node 7 is no member; nothing was changed\r\n");
-    talk.hears(":2\r\n-TRYAGAIN leadership is being handed over; not executed\r\n+PONG\r\n");
+    talk.hears(":2\r\n-TRYAGAIN leadership is being handed over; not executed\r\n:6\r\n+PONG\r\n");
     stage.leads.store(false, Ordering::Release);
     talk.say("RAFT REMOVE 2\r\nRAFT FOO\r\n");
     talk.hears("-MOVED 0 127.0.0.1:7002\r\n-ERR unknown subcommand 'FOO'. Try RAFT HELP.\r\n");
@@ -426,5 +430,5 @@ fn any_node_says_who_the_members_are() {
     talk.say("RAFT MEMBERS\r\nRAFT STATUS\r\n");
     talk.hears(&format!("*2\r\n{}", member("1", "no", "unknown", "unknown")));
     talk.hears(&member("2", "yes", "unknown", "unknown"));
-    talk.hears("*34\r\n$4\r\nnode\r\n$1\r\n1\r\n");
+    talk.hears("*54\r\n$4\r\nnode\r\n$1\r\n1\r\n");
 }

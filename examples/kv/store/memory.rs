@@ -1,4 +1,4 @@
-//! The pairs in memory: nothing survives, the log rebuilds them.
+//! The pairs in memory: nothing survives, the newest snapshot and the log rebuild them.
 //!
 //! They are divided into many small maps, each shared until it changes. Who wants the whole state as of one moment takes a
 //! share in each, which is quick however much data there is; a map that is changed while somebody else has a share in it
