@@ -266,6 +266,52 @@ fn clients_find_the_leader_from_any_member(cluster: &Cluster) {
     }
 }
 
+/// A fact of `RAFT STATUS`.
+fn fact(cluster: &Cluster, at: usize, name: &str) -> Option<u64> {
+    let facts: Vec<String> = raft(cluster, at, "STATUS").ok()?;
+    facts.chunks(2).find(|fact| fact[0] == name)?[1].parse().ok()
+}
+
+/// The log does not go back to the beginning any more: a newcomer begins with a snapshot, of a store of another kind.
+#[test]
+fn a_newcomer_begins_with_a_snapshot_if_it_must() {
+    let mut cluster = Cluster::start_with(&["--store", "memory"]);
+    let leader = cluster.leader();
+    // More than the log keeps behind a snapshot for those who are a little behind.
+    for part in 0..12 {
+        let mut pipeline = redis::pipe();
+        for number in 0..1000 {
+            pipeline.set(format!("p{part}:{number}"), "v".repeat(100)).ignore();
+        }
+        cluster.eventually("a thousand writes", || {
+            pipeline.query::<()>(&mut cluster.connect(cluster.leader()).ok()?).ok()
+        });
+    }
+    for at in 0..3 {
+        let (status, text) = ctl(&cluster, at, "snapshot");
+        assert!(status == 0 && text.contains("has a snapshot up to index 1"), "{text}");
+        cluster.eventually("a shorter log", || fact(&cluster, at, "base_index").filter(|base| *base > 0));
+    }
+    cluster.more = vec!["--store".into(), "fjall".into()];
+    let four = cluster.start_newcomer();
+    ordered(&cluster, leader, &format!("add 4 {}", cluster.place(four)));
+    assert!(fact(&cluster, four, "snapshots_installed") >= Some(1));
+    cluster.await_agreement();
+    cluster.kill(four);
+    cluster.start_node(four);
+    cluster.await_agreement();
+
+    // The others have it all from their snapshots and the log behind them.
+    cluster.more = vec!["--store".into(), "memory".into()];
+    (0..3).for_each(|at| cluster.kill(at));
+    (0..3).for_each(|at| cluster.start_node(at));
+    cluster.await_agreement();
+    for at in 0..4 {
+        let counted: String = redis::cmd("DEBUG").arg("DIGEST").query(&mut cluster.connect(at).unwrap()).unwrap();
+        assert!(counted.split(' ').nth(1) == Some("12000"), "{counted}");
+    }
+}
+
 /// A node that does not run cannot be added; it is in the way of nothing.
 #[test]
 fn a_newcomer_that_does_not_run_is_given_up_and_the_last_voter_stays() {

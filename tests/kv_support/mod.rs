@@ -48,8 +48,8 @@ pub struct Cluster {
     peers: Vec<String>,
     pub ports: Vec<u16>,
     pub nodes: Vec<Option<Child>>,
-    /// What every node is started with beside the usual.
-    more: Vec<String>,
+    /// What every node is started with from now on beside the usual.
+    pub more: Vec<String>,
 }
 
 /// How many nodes found a cluster.
