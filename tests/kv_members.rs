@@ -161,6 +161,9 @@ fn members_come_go_and_are_replaced_while_clients_write() {
     cluster.eventually("the newcomer", || cluster.info(four).ok());
     cluster.kill(four);
     cluster.start_node(four);
+    cluster.eventually("the newcomer", || cluster.info(four).ok());
+    let facts: Vec<String> = raft(&cluster, four, "STATUS").unwrap();
+    assert!(facts.chunks(2).any(|fact| fact == ["role", "none"]), "it founded a cluster of its own: {facts:?}");
     writers.learn(&cluster);
     let add = format!("add 4 {}", cluster.place(four));
     ordered(&cluster, (first + 1) % 3, &add);
