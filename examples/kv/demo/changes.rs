@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::ctl;
 use super::Failed;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Node};
 use super::load::Load;
 
 /// How long a node may take to catch up, in seconds.
@@ -57,7 +57,9 @@ impl Changes {
                 finish(ordered)?;
                 let (added, goes) = (began.elapsed(), cluster.nodes[0].member.id.0);
                 self.order(cluster, vec!["REMOVE".into(), goes.to_string()], Some(added))?;
-                Ok(Some(format!("{at} acknowledged: it has caught up and is a voter; node {goes} is to go.")))
+                let snapshot = cluster.nodes.last().and_then(Node::got_a_snapshot) == Some(true);
+                let from = if snapshot { "a snapshot and the log behind it" } else { "the log" };
+                Ok(Some(format!("{at} acknowledged: it has {from} and is a voter; node {goes} is to go.")))
             }
             Some(UnderWay { began, ordered, added: Some(added) }) => {
                 finish(ordered)?;

@@ -18,6 +18,9 @@ const NODES: u64 = 3;
 /// become a client's, and the node could not come back.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// A node takes a snapshot whenever it has applied so much, lest nobody who joins sees one in a few seconds of load.
+const SNAPSHOT_BYTES: &str = "4194304";
+
 /// The name of the demo's cluster.
 const CLUSTER_NAME: &str = "demo";
 
@@ -63,7 +66,8 @@ impl Cluster {
         let store = if demo.store == StoreKind::Memory { "memory" } else { "fjall" };
         let election_timeout = demo.election_timeout.to_string();
         let common = ["--cluster", CLUSTER_NAME, "--store", store, "--election-timeout", election_timeout.as_str()];
-        let arguments = common.map(String::from).to_vec();
+        let common = [&common[..], &["--snapshot-bytes", SNAPSHOT_BYTES]].concat();
+        let arguments = common.into_iter().map(String::from).collect();
         let node = |member| Node { member, arguments: founders.clone(), child: None };
         let nodes = members.into_iter().map(node).collect();
         let program = std::env::current_exe().map_err(|error| Failed(format!("cannot find this program: {error}")))?;
@@ -222,6 +226,13 @@ impl Node {
             }
         }
         Some(info)
+    }
+
+    /// Whether the node got a snapshot of another one, if it answers.
+    pub(super) fn got_a_snapshot(&self) -> Option<bool> {
+        let mut connection = Connection::open(&self.member.resp_address()).ok()?;
+        let facts = connection.ask(&[b"RAFT", b"STATUS"]).ok()?.pairs()?;
+        facts.iter().find(|(name, _)| name == "snapshots_installed").map(|(_, count)| count != "0")
     }
 }
 
