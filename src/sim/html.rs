@@ -158,6 +158,7 @@ fn row(line: &Line<'_>, texts: &mut Texts, states: &mut BTreeMap<NodeId, State>)
         Scene::Asked { client, node, .. } => (7, Some(*node), vec![*client]),
         Scene::Told { client, outcome, .. } => (8, None, vec![*client, outcome_number(*outcome)]),
         Scene::Broken { node, .. } => (9, *node, Vec::new()),
+        Scene::Snapshot { node, .. } => (10, Some(*node), Vec::new()),
         // No lines of their own.
         Scene::Arrived { .. } | Scene::Lost { .. } => (4, None, Vec::new()),
     };

@@ -104,7 +104,9 @@ fn line<'a>(
         Scene::Paused { node, asleep: true } => format!("{node} sleeps"),
         Scene::Paused { node, asleep: false } => format!("{node} is stopped"),
         Scene::Resumed { node } => format!("{node} goes on"),
-        Scene::Note { node, text } | Scene::Fault { node: Some(node), text, .. } => format!("{node} {text}"),
+        Scene::Note { node, text }
+        | Scene::Snapshot { node, text }
+        | Scene::Fault { node: Some(node), text, .. } => format!("{node} {text}"),
         Scene::Fault { node: None, text, .. } => text.clone(),
         Scene::Healed => "everything is healed".to_owned(),
         Scene::Asked { client, node, text } => format!("client {client} asks {node}: {text}"),
