@@ -215,6 +215,31 @@ fn the_power_goes_at_every_point_of_receiving_one() {
     power_cuts(2, &states, |store| fetch_all(store, &server));
 }
 
+/// The process is killed at every call, and what it did is in the page cache: its successor removes what is left over. Then the
+/// power goes, and nobody finds a manifest without its files.
+#[test]
+fn the_power_goes_after_the_successor_of_a_killed_process_has_opened_the_store() {
+    let (states, mut rng) = (two_states(), Rng(7));
+    for call in 0.. {
+        let fs = SimFs::new();
+        let store = open(fs.clone(), 1);
+        make(&store, 10, &states[0]).unwrap();
+        fs.halt_after(Some(call));
+        let made = make(&store, 20, &states[1]).is_ok();
+        let killed = fs.is_halted();
+        let survivor = fs.outlive();
+        drop(store);
+        drop(open(survivor.clone(), 1));
+        for _ in 0..100 {
+            let disk = survivor.crash(|ways| rng.pick(ways));
+            judge(&disk, &states, made);
+        }
+        if !killed {
+            return;
+        }
+    }
+}
+
 #[test]
 fn the_power_goes_at_every_point_of_an_import() {
     let states = two_states();

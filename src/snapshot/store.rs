@@ -379,8 +379,9 @@ impl Shared {
             .into_iter()
             .filter(|(kind, _)| of_no_use(kind))
             .partition(|(kind, _)| matches!(kind, Kind::Manifest(_) | Kind::Wanted(_)));
-        if !manifests.is_empty() {
-            self.remove(manifests)?;
+        self.remove(manifests)?;
+        if !files.is_empty() {
+            // Also if the manifest that named them was removed before, by a process that did not live to sync it.
             self.sync_dir()?;
         }
         self.remove(files)
