@@ -528,8 +528,10 @@ impl<M: StateMachine> World<M> {
             self.judge(verdict);
             if let Body::AppendEntries(append) = &message.body {
                 self.tally.payload_bytes += append.slice.bytes() as u64;
-                if append.snapshot && !old {
-                    self.judge_offer(from, message.to);
+                if append.snapshot {
+                    let matched = self.votes.known_match(from, message.term, message.to.0);
+                    let verdict = self.logs.offered(from, message.to.0, matched);
+                    self.judge(verdict);
                 }
             }
         }
@@ -545,15 +547,6 @@ impl<M: StateMachine> World<M> {
             for frame in frames.drain(..) {
                 self.post_frame((from, to.0), &frame.bytes);
             }
-        }
-    }
-
-    /// Only who needs what the leader's log has no more is offered a snapshot, as far as the leader knows.
-    fn judge_offer(&mut self, from: u64, to: NodeId) {
-        let peers = self.core(from).map(|core| core.status().peers).unwrap_or_default();
-        if let Some((_, matched)) = peers.into_iter().find(|(peer, _)| *peer == to) {
-            let verdict = self.logs.offered(from, to.0, matched);
-            self.judge(verdict);
         }
     }
 

@@ -31,9 +31,9 @@ pub(super) struct NodeLog {
 }
 
 impl NodeLog {
-    /// What is at `index` whatever happens: in the log, or in a snapshot.
-    fn safe(&self, index: Index, truth: &Truth) -> Option<Link> {
-        if index <= self.snapshot.index { truth.at(index) } else { self.durable.at(index) }
+    /// Whether `link` is at `index` whatever happens: in the log, or in a snapshot.
+    fn keeps(&self, index: Index, link: Link, truth: &Truth) -> bool {
+        self.durable.at(index) == Some(link) || (index <= self.snapshot.index && truth.at(index) == Some(link))
     }
 }
 
@@ -73,8 +73,7 @@ impl Logs {
     /// Whether what is durable up to `index` is what the core has there.
     pub(in crate::sim) fn durable_as_written(&self, id: u64, index: Index) -> bool {
         let node = &self.nodes[id as usize - 1];
-        let safe = node.safe(index, &self.truth);
-        index == Index::ZERO || (safe.is_some() && safe == node.written.at(index))
+        index == Index::ZERO || node.written.at(index).is_some_and(|link| node.keeps(index, link, &self.truth))
     }
 
     pub(in crate::sim) fn unsynced(&self, id: u64) -> usize {
@@ -224,12 +223,12 @@ impl Logs {
         let node = &mut self.nodes[id as usize - 1];
         let last = std::mem::replace(&mut node.applied, index);
         require(index == last.next(), "applied in order", id, || format!("{index} after {last}"))?;
-        let (link, durable) = (node.written.at(index), node.safe(index, &self.truth));
-        let Some(link) = link else {
+        let Some(link) = node.written.at(index) else {
             return broken("applied what it has", id, format!("{} is not in its log", entry.id));
         };
         require(link.term == entry.id.term, "applied what it has", id, || format!("{} instead of {link:?}", entry.id))?;
-        require(durable == Some(link), "applied what is durable", id, || format!("{} is not on its disk", entry.id))?;
+        let durable = node.keeps(index, link, &self.truth);
+        require(durable, "applied what is durable", id, || format!("{} is not on its disk", entry.id))?;
         match self.truth.at(index) {
             Some(committed) => require(committed == link, "state machine safety", id, || {
                 format!("{} here, {} elsewhere", entry.id, committed.term)
@@ -260,7 +259,7 @@ impl Logs {
     /// The entry at `index`, which is committed, is on the disks of a quorum, whatever happens to what is not synced.
     fn judge_quorum(&self, id: u64, index: Index, judge: &'static str) -> Verdict {
         let Some(link) = self.truth.at(index) else { return Ok(()) };
-        let holds = |node: NodeId| self.nodes[node.0 as usize - 1].safe(index, &self.truth) == Some(link);
+        let holds = |node: NodeId| self.nodes[node.0 as usize - 1].keeps(index, link, &self.truth);
         let of_quorum = |configuration: &Configuration| configuration.tally(|node| Some(holds(node))) == Tally::Won;
         // A change may be under way: which of the two is in use is the leader's to know.
         let (since, in_force) = self.truth.in_force();

@@ -83,7 +83,7 @@ impl Logs {
         })
     }
 
-    /// A leader offers a snapshot to a peer whose log is known to reach up to `matched`.
+    /// A leader offers a snapshot to a peer whose log is known to reach up to `matched` at least.
     pub(in crate::sim) fn offered(&self, id: u64, peer: u64, matched: Index) -> Verdict {
         let base = self.nodes[id as usize - 1].written.base().index;
         require(matched < base || base == Index::ZERO, "nobody gets a snapshot who can do without", id, || {
