@@ -125,6 +125,10 @@ impl SnapshotStore {
             shared.find(&name, &mut state)?;
         }
         state.complete.sort_by_key(|held| held.manifest.last().index);
+        if !state.complete.is_empty() {
+            // What a killed process had not synced is found as well, and would be lost with the power.
+            shared.sync_dir()?;
+        }
         let newest = state.complete.last().map(|held| held.manifest.last().index);
         state.wanted.take_if(|wanted| Some(wanted.last().index) <= newest);
         shared.sweep(&mut state)?;
