@@ -335,6 +335,7 @@ impl<M: StateMachine> World<M> {
         self.set_weather(Weather::fair());
         (self.sync, self.apply) =
             (Span(Duration::ZERO, self.core.timing.promise() / 500), Span::exactly(Duration::ZERO));
+        self.hurry_snapshots();
         for id in self.ids() {
             let node = self.node_mut(id);
             (node.slow, node.doom) = (Duration::ZERO, None);
