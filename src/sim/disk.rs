@@ -287,7 +287,8 @@ impl Disk {
             NameChange::Create(_, inode) => Some(inode),
             _ => None,
         });
-        let named: BTreeSet<_> = self.names.values().chain(self.durable_names.values()).chain(pending).copied().collect();
+        let named: BTreeSet<_> =
+            self.names.values().chain(self.durable_names.values()).chain(pending).copied().collect();
         for (_, inode) in self.inodes.iter_mut().enumerate().filter(|(number, _)| !named.contains(number)) {
             *inode = Inode::default();
         }

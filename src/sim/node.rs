@@ -106,7 +106,8 @@ pub(super) struct Paused {
 
 /// Makes a node's directory.
 pub(super) fn prepare(disk: &SimFs, id: u64) -> Result<(), WalError> {
-    let identity = Identity { cluster: cluster().ok_or(WalError::Failed)?, node: NodeId(id), store: StoreId(u128::from(id)) };
+    let identity =
+        Identity { cluster: cluster().ok_or(WalError::Failed)?, node: NodeId(id), store: StoreId(u128::from(id)) };
     wal::found(disk, Path::new(DIR), &identity)
 }
 

@@ -172,7 +172,8 @@ impl StateMachine for RegisterMachine {
             shelf.put_u64_le(*key);
             shelf.put_u64_le(*value);
         }
-        let file = |name: String, bytes: Bytes| SourceFile { name, content: SourceContent::Stream(Box::new(bytes.reader())) };
+        let file =
+            |name: String, bytes: Bytes| SourceFile { name, content: SourceContent::Stream(Box::new(bytes.reader())) };
         let shelves = shelves.into_iter().map(|(shelf, bytes)| file(format!("shelf/{shelf}"), bytes.freeze()));
         let digest = Bytes::copy_from_slice(&digest.to_le_bytes());
         let files = shelves.chain([file(DIGEST.to_owned(), digest)]).collect();
@@ -180,7 +181,8 @@ impl StateMachine for RegisterMachine {
     }
 
     fn restore(&mut self, snapshot: &SnapshotFiles) -> Result<(), ApplyError> {
-        let failed = |what: &dyn std::fmt::Display| ApplyError(format!("the snapshot up to {}: {what}", snapshot.last()));
+        let failed =
+            |what: &dyn std::fmt::Display| ApplyError(format!("the snapshot up to {}: {what}", snapshot.last()));
         let mut state = State { applied: snapshot.last().index, ..State::default() };
         for file in snapshot.files() {
             let mut bytes = Vec::new();

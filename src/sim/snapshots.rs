@@ -14,14 +14,19 @@ use super::node::{self, GROUP, Life};
 use super::trace::Scene;
 use super::transfer::{Parcel, Pull};
 use super::world::{Happening, World};
+use crate::core::Restored;
 use crate::quorum::Configuration;
 use crate::runtime::Interruption;
 use crate::runtime::begin::{Beginning, Stored};
 use crate::runtime::driver::{Committed, ShardInput};
-use crate::snapshot::{FetchConfig, ServeConfig, Session, Snapshot, SnapshotError, SnapshotId, SnapshotServer, SnapshotStore};
+use crate::runtime::node::restored;
+use crate::snapshot::{
+    FetchConfig, ServeConfig, Session, Snapshot, SnapshotError, SnapshotId, SnapshotServer, SnapshotStore,
+};
 use crate::state_machine::{SnapshotSource, StateMachine};
 use crate::time::{Duration, Instant};
 use crate::types::{EntryId, Index, NodeId};
+use crate::wal::RecoveredGroup;
 
 /// When snapshots are taken, and how long what belongs to them takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +99,8 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new(store: SnapshotStore, plan: &SnapshotPlan) -> Self {
-        let server = SnapshotServer::new(ServeConfig { bytes_per_second: plan.bytes_per_second, ..ServeConfig::default() });
+        let server =
+            SnapshotServer::new(ServeConfig { bytes_per_second: plan.bytes_per_second, ..ServeConfig::default() });
         server.add(store.clone());
         let taken_at = store.newest().map_or(Index::ZERO, |newest| newest.last().index);
         Self {
@@ -370,11 +376,10 @@ impl<M: StateMachine> World<M> {
     pub(super) fn begin(
         &mut self,
         id: u64,
-        found: Option<&crate::wal::RecoveredGroup>,
+        found: Option<&RecoveredGroup>,
         founded_now: bool,
         machine: &mut M,
     ) -> Result<(Beginning, SnapshotStore), String> {
-        use crate::core::Restored;
         let store = node::open_snapshots(&self.node(id).disk, id, &self.snapshots)?;
         let whole = store.damaged().is_empty();
         self.judge(require(whole, "a snapshot is there when its manifest is", id, || format!("{:?}", store.damaged())));
@@ -383,7 +388,7 @@ impl<M: StateMachine> World<M> {
         self.judge(verdict);
         let restored = match found {
             Some(found) => {
-                let restored = crate::runtime::node::restored(GROUP, found).map_err(|error| error.to_string())?;
+                let restored = restored(GROUP, found).map_err(|error| error.to_string())?;
                 Restored { founded_now, ..restored }
             }
             None => Restored::joining(),

@@ -16,7 +16,7 @@ use crate::snapshot::{Fetch, Next, REQUEST_BYTES_MAX, Received, Request, Respons
 use crate::state_machine::StateMachine;
 use crate::time::{Duration, Instant};
 use crate::types::{Index, NodeId};
-use crate::wire::frame::{self, Front, FrameKind, HEADER_BYTES};
+use crate::wire::frame::{self, FrameKind, Front, HEADER_BYTES};
 
 /// All connections.
 pub(super) struct Bulk {
@@ -170,7 +170,9 @@ impl<M: StateMachine> World<M> {
         let Some(pull) = life.desk.pull.as_mut().filter(|pull| pull.connection == Some(connection)) else { return };
         let body = body(&frame, FrameKind::SnapshotResponse, pull.fetch.frame_bytes_max() - HEADER_BYTES);
         let response = body.and_then(|body| Response::decode(&body).ok().flatten());
-        self.judge(require(!(flipped && response.is_some()), "a flipped bit is noticed", id, || format!("{response:?}")));
+        self.judge(require(!(flipped && response.is_some()), "a flipped bit is noticed", id, || {
+            format!("{response:?}")
+        }));
         let Some(response) = response else {
             self.hang_up(connection, id);
             return self.connection_gone(id, connection);
@@ -244,7 +246,8 @@ impl<M: StateMachine> World<M> {
     pub(super) fn serve(&mut self, id: u64, connection: u64) {
         let now = self.now;
         loop {
-            let next = self.at_disk(id, |life| life.desk.sessions.get_mut(&connection).map(|session| session.next(now)));
+            let next =
+                self.at_disk(id, |life| life.desk.sessions.get_mut(&connection).map(|session| session.next(now)));
             match next.flatten() {
                 None | Some(Next::Idle) => return,
                 Some(Next::Wait(at)) => return self.after(id, Span::exactly(at.since(now)), Step::Serve(connection)),

@@ -188,8 +188,20 @@ impl<M: StateMachine> World<M> {
     /// # Errors
     /// What is wrong with the configuration.
     pub fn new(setup: Setup<M>) -> Result<Self, String> {
-        let Setup { seed, nodes: size, founders, core, weather, sync, apply, gather, trace, machine, digest, snapshots } =
-            setup;
+        let Setup {
+            seed,
+            nodes: size,
+            founders,
+            core,
+            weather,
+            sync,
+            apply,
+            gather,
+            trace,
+            machine,
+            digest,
+            snapshots,
+        } = setup;
         if !(1..=31).contains(&size) {
             return Err("a world has 1 to 31 nodes".to_owned());
         }

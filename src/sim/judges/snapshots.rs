@@ -10,7 +10,9 @@ use crate::types::{EntryId, Index, Term};
 impl Logs {
     /// A snapshot is labelled with an entry that is committed, and with the configuration in force as of that entry.
     pub(in crate::sim) fn labelled(&self, id: u64, last: EntryId, configuration: &(Index, bytes::Bytes)) -> Verdict {
-        require(self.truth.holds(last), "a snapshot holds what is committed", id, || format!("{last} is not committed"))?;
+        require(self.truth.holds(last), "a snapshot holds what is committed", id, || {
+            format!("{last} is not committed")
+        })?;
         let (at, in_force) = self.truth.in_force_at(last.index);
         let (labelled, bytes) = configuration;
         let same = labelled == at && Configuration::decode(bytes).is_ok_and(|members| members == *in_force);
