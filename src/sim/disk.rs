@@ -145,6 +145,20 @@ impl SimFs {
         Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
+    /// What a power cut leaves of a directory if nothing that is not synced survives.
+    #[must_use]
+    pub fn synced(&self, dir: &Path) -> Self {
+        let disk = self.disk();
+        let mut synced = Disk::default();
+        for (path, inode) in disk.durable_names.iter().filter(|(path, _)| path.starts_with(dir)) {
+            let durable = disk.inodes[*inode].durable.clone();
+            synced.names.insert(path.clone(), synced.inodes.len());
+            synced.inodes.push(Inode { content: durable.clone(), durable, ..Inode::default() });
+        }
+        synced.durable_names = synced.names.clone();
+        Self { disk: Arc::new(Mutex::new(synced)) }
+    }
+
     /// An independent copy as if everything had been synced; the owner of its locks is gone.
     pub fn copy(&self) -> Self {
         let Disk { mut inodes, names, .. } = self.disk().clone();

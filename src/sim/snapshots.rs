@@ -5,6 +5,7 @@
 //! replaced by it, which takes time; the shard is told. `transfer` brings it here.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -271,7 +272,7 @@ impl<M: StateMachine> World<M> {
 
     /// What the store calls durable is whole, whatever happens to what is not synced.
     pub(super) fn judge_stored(&mut self, id: u64, last: EntryId) {
-        let disk = self.node(id).disk.crash(|_| 0);
+        let disk = self.node(id).disk.synced(Path::new(node::SNAPSHOTS));
         let newest = node::open_snapshots(&disk, id, &self.snapshots).ok().and_then(|store| store.newest());
         let whole = newest.filter(|newest| newest.verify(&|| true).is_ok()).map(|newest| newest.last());
         let verdict = self.logs.stored(id, last, whole);
