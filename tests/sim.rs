@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use tenure::sim::dice::Span;
 use tenure::sim::{Fault, Plan, Registers, Report, Strike, Tally, Target, run, shrink};
 
 fn seeds(default: u64) -> u64 {
@@ -40,6 +41,63 @@ fn seeds_keep_every_promise() {
     // A run that never gets there proves nothing about it.
     let reached = [total.crashes, total.leaders, total.truncations, total.acknowledged, total.lease_reads];
     assert!(reached.iter().all(|count| *count > 0), "{total:?}");
+    assert!(total.snapshots_taken > 0 && total.compactions > 0, "{total:?}");
+    if seeds(12) >= 500 {
+        // A long run gets everywhere; histories that are too hard are not wanted.
+        let never: Vec<_> = total.counts().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
+        assert!(never.iter().all(|name| *name == "undecided"), "never reached: {never:?}");
+    }
+}
+
+/// Three nodes with snapshots every twenty entries, whose logs keep `retained` entries behind one; a follower is down for so
+/// long at a time when some entries are committed.
+fn one_is_away(retained: usize, away: Duration) -> Report {
+    let mut plan = Plan::quiet(3, 3, Duration::from_secs(120));
+    (plan.snapshots.every, plan.core.limits.retained_entries) = (20, retained);
+    plan.clients.think = Span::millis(0, 100);
+    let crash = |at| Fault {
+        at: Duration::from_secs(at),
+        strike: Strike::Crash { node: Target::Node(3), power_lost: true },
+        lasting: away,
+    };
+    plan.faults = vec![crash(30), crash(60)];
+    held(3, &plan)
+}
+
+/// Row `r03`: who is a little behind gets entries; who has been away for longer gets a snapshot.
+#[test]
+fn who_is_slightly_behind_gets_no_snapshot() {
+    let soon = one_is_away(100, Duration::from_secs(1)).tally;
+    assert_eq!((soon.snapshots_offered, soon.fetches), (0, 0), "{soon:?}");
+    assert!(soon.compactions > 10, "{soon:?}");
+    let late = one_is_away(100, Duration::from_secs(10)).tally;
+    assert!(late.snapshots_installed > 0, "{late:?}");
+    let none_kept = one_is_away(0, Duration::from_secs(1)).tally;
+    assert!(none_kept.snapshots_installed > 0, "{none_kept:?}");
+}
+
+/// Whatever the process was at when it died: at its next start it goes on from there.
+#[test]
+fn a_process_dies_at_each_call_of_its_disk_for_snapshots() {
+    let (mut total, every) = (Tally::default(), if seeds(12) > 12 { 1 } else { 5 });
+    for after in (0..60).step_by(every) {
+        let mut plan = Plan::quiet(after, 3, Duration::from_secs(40));
+        (plan.snapshots.every, plan.core.limits.retained_entries) = (20, 0);
+        plan.clients.think = Span::millis(0, 200);
+        plan.registers.durable = after % 3 == 0;
+        let node = Target::Node(3);
+        let power_lost = after % 2 == 0;
+        let fault =
+            |at, strike, lasting| Fault { at: Duration::from_secs(at), strike, lasting: Duration::from_secs(lasting) };
+        plan.faults = vec![
+            fault(10, Strike::Crash { node, power_lost }, 10),
+            // When it is back it needs a snapshot.
+            fault(15, Strike::DieAtSnapshot { node, after, power_lost }, 2),
+        ];
+        total += held(after, &plan).tally;
+    }
+    assert!(total.deaths_at_snapshots as usize >= 50 / every, "{total:?}");
+    assert!(total.restored_at_start > 0 && total.snapshots_installed > 0, "{total:?}");
 }
 
 #[test]

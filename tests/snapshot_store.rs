@@ -215,6 +215,55 @@ fn the_power_goes_at_every_point_of_receiving_one() {
     power_cuts(2, &states, |store| fetch_all(store, &server));
 }
 
+/// The process is killed at every call, and what it did is in the page cache: its successor removes what is left over. Then the
+/// power goes, and nobody finds a manifest without its files.
+#[test]
+fn the_power_goes_after_the_successor_of_a_killed_process_has_opened_the_store() {
+    let (states, mut rng) = (two_states(), Rng(7));
+    for call in 0.. {
+        let fs = SimFs::new();
+        let store = open(fs.clone(), 1);
+        make(&store, 10, &states[0]).unwrap();
+        fs.halt_after(Some(call));
+        let made = make(&store, 20, &states[1]).is_ok();
+        let killed = fs.is_halted();
+        let survivor = fs.outlive();
+        drop(store);
+        drop(open(survivor.clone(), 1));
+        for _ in 0..100 {
+            let disk = survivor.crash(|ways| rng.pick(ways));
+            judge(&disk, &states, made);
+        }
+        if !killed {
+            return;
+        }
+    }
+}
+
+/// What the successor of a killed process has found is not taken away by the power: the log may begin behind it by then.
+#[test]
+fn what_is_found_after_a_kill_is_still_there_after_a_power_cut() {
+    let [state, _] = two_states();
+    let mut unsure = 0;
+    for call in 0.. {
+        let fs = SimFs::new();
+        let store = open(fs.clone(), 1);
+        fs.halt_after(Some(call));
+        let made = make(&store, 10, &state).is_ok();
+        let killed = fs.is_halted();
+        let survivor = fs.outlive();
+        drop(store);
+        let found = open(survivor.clone(), 1).newest().is_some();
+        unsure += u32::from(found && !made);
+        let newest = open(survivor.crash(|_| 0), 1).newest();
+        assert_eq!(newest.map(|newest| newest.last()), found.then_some(EntryId::new(10, 1)), "killed at call {call}");
+        if !killed {
+            break;
+        }
+    }
+    assert!(unsure > 0, "it was never killed between the name and its sync");
+}
+
 #[test]
 fn the_power_goes_at_every_point_of_an_import() {
     let states = two_states();

@@ -3,6 +3,7 @@
 use super::judges::{Gauges, broken, memory, require};
 use super::node::{GROUP, Life, Wanted};
 use super::notation;
+use super::snapshots::refuse_covered;
 use super::trace::Scene;
 use super::world::{Happening, World};
 use crate::core::{Abdication, Core, Event, Lease, Load, RoleKind};
@@ -17,6 +18,9 @@ use crate::wal::WalError;
 
 /// How long nothing must come before the log is noted to be durable, as in the runtime.
 const IDLE: Duration = Duration::from_millis(20);
+
+/// So many bytes of the log are copied forward in a step, as in the runtime.
+const TIDY_BYTES: usize = 64 << 10;
 
 /// Every so many entries the digests of state machines are compared.
 const DIGEST_EVERY: u64 = 64;
@@ -33,6 +37,7 @@ impl<M: StateMachine> World<M> {
         let fresh: Vec<_> = wanted.writes.drain(..).collect();
         let leads = self.core(id).map(Core::pulse).filter(|pulse| pulse.role == RoleKind::Leader);
         for write in &fresh {
+            self.tally.compactions += u64::from(write.compaction.is_some());
             let verdict = self.logs.written(id, write, leads.map(|pulse| pulse.term));
             self.judge(verdict);
         }
@@ -48,17 +53,32 @@ impl<M: StateMachine> World<M> {
             let delay = Duration::from_micros(self.dice.number(10, 2000));
             self.schedule(delay, Happening::Loaded { node: id, incarnation, load });
         }
+        self.take_in(id, &mut wanted.applies);
         if let Some(life) = &mut self.node_mut(id).life {
             life.writes.extend(fresh.into_iter().map(|write| (GROUP, write)));
-            life.backlog.extend(wanted.applies.drain(..));
             life.waiting_reads.append(&mut wanted.reads);
         }
         self.begin_write(id);
         self.answer_reads(id);
+        if let Some(install) = wanted.install.take() {
+            self.offered(id, install);
+        }
         for answer in wanted.answers.drain(..) {
             answer.give();
         }
         self.return_buffer(wanted);
+    }
+
+    /// For the state machine, but for what it has in it already because it was restored meanwhile.
+    fn take_in(&mut self, id: u64, entries: &mut Vec<Committed>) {
+        let Some(life) = &mut self.node_mut(id).life else { return };
+        let (installed, first) = (life.desk.installed.1, entries.first().map(|committed| committed.entry.id.index));
+        life.backlog.extend(entries.drain(..));
+        let (covered, applied) = (life.covered(), life.applied);
+        refuse_covered(covered, applied);
+        self.judge(require(first.is_none_or(|first| first > installed), "applied in order", id, || {
+            format!("{first:?} is handed out, and the snapshot up to {installed} was installed")
+        }));
     }
 
     // ---- events ----------------------------------------------------------------------------------------------------
@@ -202,6 +222,7 @@ impl<M: StateMachine> World<M> {
             return;
         }
         let Some(batch) = life.writing.take() else { return };
+        let bytes = batch.iter().map(|(_, write)| payload_bytes(write)).sum::<usize>();
         life.batches += 1;
         let batches = life.batches;
         if let Err(error) = life.wal.sync() {
@@ -213,6 +234,7 @@ impl<M: StateMachine> World<M> {
         self.judge(verdict);
         self.trace.record(self.now, || Scene::Durable { node: NodeId(id), index: self.logs.durable_last(id) });
         self.schedule(IDLE, Happening::Idle { node: id, incarnation, batches });
+        self.tidy(id, TIDY_BYTES.max(bytes / 2));
         self.begin_write(id);
         for (group, seq) in newest(&batch) {
             self.input(id, ShardInput::Durable { group, seq });
@@ -224,9 +246,34 @@ impl<M: StateMachine> World<M> {
         if life.batches != batches || life.writing.is_some() || life.log_failed || life.paused.is_some() {
             return;
         }
-        if let Err(error) = life.wal.floor() {
+        let more = self.tidy(id, TIDY_BYTES);
+        let incarnation = self.node(id).incarnation;
+        let Some(life) = &mut self.node_mut(id).life else { return };
+        let done = if more { life.wal.sync() } else { life.wal.floor() };
+        if let Err(error) = done {
             self.log_failed(id, &error);
             self.settle(id);
+        } else if more {
+            self.schedule(IDLE, Happening::Idle { node: id, incarnation, batches });
+        }
+    }
+
+    /// The log gives back space; whether it has done something that is not synced yet.
+    fn tidy(&mut self, id: u64, budget: usize) -> bool {
+        let Some(life) = &mut self.node_mut(id).life else { return false };
+        if life.untidy {
+            return false;
+        }
+        match life.wal.tidy(budget) {
+            Ok(bytes) => {
+                self.tally.tidied_bytes += bytes;
+                bytes > 0
+            }
+            // If the log itself has failed, the next call says so.
+            Err(_) => {
+                life.untidy = true;
+                false
+            }
         }
     }
 
@@ -271,7 +318,7 @@ impl<M: StateMachine> World<M> {
         let node = self.node(id);
         let (blocked, incarnation) = (node.blocked, node.incarnation);
         let Some(life) = &node.life else { return false };
-        if life.backlog.is_empty() || life.applying || blocked || life.paused.is_some() {
+        if life.backlog.is_empty() || life.applying || life.desk.restoring || blocked || life.paused.is_some() {
             return false;
         }
         if takes_time && !life.apply_now {
@@ -325,6 +372,7 @@ impl<M: StateMachine> World<M> {
         }
         self.judge_leases();
         self.answer_reads(id);
+        self.take_snapshot(id);
         self.hand_in(id, ShardInput::Applied { group: GROUP, index: last });
     }
 

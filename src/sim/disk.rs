@@ -32,6 +32,10 @@ struct Disk {
     last_was_sync: bool,
     fault: Option<Fault>,
     faults_fired: u64,
+    /// After so many more calls the process that uses it is dead.
+    halt_in: Option<u64>,
+    /// Whoever has handles of it does not live any more: no call has an effect.
+    dead: bool,
 }
 
 /// Copies of a disk share the bytes that neither of them changes.
@@ -103,6 +107,28 @@ impl SimFs {
         self.disk().fault = None;
     }
 
+    /// The process that uses it dies after so many more calls, or does not: from then on every call fails and has no effect.
+    /// Returns how many were left.
+    pub fn halt_after(&self, calls: Option<u64>) -> Option<u64> {
+        std::mem::replace(&mut self.disk().halt_in, calls)
+    }
+
+    /// Whether its process has died of that.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.disk().dead
+    }
+
+    /// The disk as the next process finds it if the one before was killed: with everything written, synced or not. What is
+    /// done with the dead one's handles fails and reaches nothing.
+    #[must_use]
+    pub fn outlive(&self) -> Self {
+        let mut disk = std::mem::replace(&mut *self.disk(), Disk { dead: true, ..Disk::default() });
+        (disk.dead, disk.halt_in, disk.locks) = (false, None, BTreeSet::new());
+        disk.free_unnamed();
+        Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
     /// The disk as a power cut leaves it. `fate(n)` picks one of `n` ways for each pending thing: 0 is lost, then come
     /// what was written to it, oldest first, and garbage, if that is possible.
     pub fn crash(&self, mut fate: impl FnMut(usize) -> usize) -> Self {
@@ -114,8 +140,23 @@ impl SimFs {
         for inode in names.values() {
             disk.inodes[*inode].crash(&mut fate);
         }
-        let disk = Disk { inodes: disk.inodes, durable_names: names.clone(), names, ..Disk::default() };
+        let mut disk = Disk { inodes: disk.inodes, durable_names: names.clone(), names, ..Disk::default() };
+        disk.free_unnamed();
         Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
+    /// What a power cut leaves of a directory if nothing that is not synced survives.
+    #[must_use]
+    pub fn synced(&self, dir: &Path) -> Self {
+        let disk = self.disk();
+        let mut synced = Disk::default();
+        for (path, inode) in disk.durable_names.iter().filter(|(path, _)| path.starts_with(dir)) {
+            let durable = disk.inodes[*inode].durable.clone();
+            synced.names.insert(path.clone(), synced.inodes.len());
+            synced.inodes.push(Inode { content: durable.clone(), durable, ..Inode::default() });
+        }
+        synced.durable_names = synced.names.clone();
+        Self { disk: Arc::new(Mutex::new(synced)) }
     }
 
     /// An independent copy as if everything had been synced; the owner of its locks is gone.
@@ -182,6 +223,7 @@ impl SimFs {
         let call = disk.calls;
         disk.calls += 1;
         disk.last_was_sync = false;
+        disk.live_on()?;
         match disk.fires(call) {
             None => effect(&mut disk),
             Some(fault) => {
@@ -198,6 +240,7 @@ impl SimFs {
         let call = disk.calls;
         disk.calls += 1;
         disk.last_was_sync = true;
+        disk.live_on()?;
         match disk.fires(call) {
             Some(fault) => {
                 if !fault.takes_effect {
@@ -245,6 +288,26 @@ impl NameChange {
 }
 
 impl Disk {
+    /// Whether whoever makes this call lives to see it.
+    fn live_on(&mut self) -> io::Result<()> {
+        self.dead |= self.halt_in == Some(0);
+        self.halt_in = self.halt_in.map(|left| left.saturating_sub(1));
+        if self.dead { Err(io::Error::other("its process is dead")) } else { Ok(()) }
+    }
+
+    /// Files without a name, which nobody has open, take no room any more.
+    fn free_unnamed(&mut self) {
+        let pending = self.pending_names.iter().filter_map(|change| match change {
+            NameChange::Create(_, inode) => Some(inode),
+            _ => None,
+        });
+        let named: BTreeSet<_> =
+            self.names.values().chain(self.durable_names.values()).chain(pending).copied().collect();
+        for (_, inode) in self.inodes.iter_mut().enumerate().filter(|(number, _)| !named.contains(number)) {
+            *inode = Inode::default();
+        }
+    }
+
     /// The fault of this call, if it is the one that is to fail.
     fn fires(&mut self, call: u64) -> Option<Fault> {
         let fault = self.fault.take_if(|fault| fault.call == call);

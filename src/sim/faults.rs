@@ -5,6 +5,7 @@ use super::disk::Fault as DiskFault;
 use super::judges::broken;
 use super::network::{Link, Weather};
 use super::node::{self, Life, Paused};
+use super::snapshots::Desk;
 use super::trace::Scene;
 use super::world::{Happening, World};
 use crate::config::CoreConfig;
@@ -41,13 +42,16 @@ impl<M: StateMachine> World<M> {
         self.tally.crashes_in_a_row += u64::from(recently);
         let node = &mut self.nodes[id as usize - 1];
         node.incarnation += 1;
-        // Whoever waits for it hears nothing from it, but knows that the connection is gone.
-        node.left = node.life.take().map(|life| life.machine);
         if power_lost {
             let dice = &mut self.dice;
             node.disk = node.disk.crash(|ways| dice.number(0, ways as u64 - 1) as usize);
             node.clock.shift(dice.duration(Span(Duration::ZERO, Duration::from_secs(1000))));
+        } else {
+            node.disk = node.disk.outlive();
         }
+        // Whoever waits for it hears nothing from it, but knows that the connection is gone.
+        node.left = node.life.take().map(|life| life.machine);
+        self.hang_up_all(id);
         self.votes.died(id);
         self.trace.record(self.now, || Scene::Died { node: NodeId(id) });
         self.collect_told(id);
@@ -101,17 +105,34 @@ impl<M: StateMachine> World<M> {
         let verdict = self.votes.saved(id, self.logs.durable_hard_state(id));
         self.judge(verdict);
         let left = self.node_mut(id).left.take();
-        let machine = (self.machine)(NodeId(id), left);
-        self.logs.started(id, machine.applied());
+        let mut machine = (self.machine)(NodeId(id), left);
+        let (mut begins, store) = match self.begin(id, found.as_ref(), founded_now, &mut machine) {
+            Ok(begins) => begins,
+            Err(error) => {
+                self.node_mut(id).left = Some(machine);
+                return Err(error);
+            }
+        };
+        let (desk, installed) = (Desk::new(store, &self.snapshots), begins.installed.take());
+        self.logs.started(id, begins.applied);
         let config = CoreConfig { id: NodeId(id), seed, group: node::GROUP, ..self.core.clone() };
         let node = self.node_mut(id);
         let local = node.clock.at(now);
         node.started_at = now;
         let faults_before = node.disk.faults_fired();
-        let life = Life::start(config, wal, found.as_ref(), machine, founded_now, local)?;
-        node.life = Some(Life { faults_before, ..life });
+        match Life::start(config, wal, machine, begins, desk, local) {
+            Ok(life) => node.life = Some(Life { faults_before, ..life }),
+            Err((machine, error)) => {
+                node.left = Some(machine);
+                return Err(error);
+            }
+        }
         let term = self.core(id).map(|core| core.pulse().term).unwrap_or_default();
         self.trace.record(now, || Scene::Started { node: NodeId(id), term });
+        self.compare_digests(id);
+        if let Some(stored) = installed {
+            self.complete_installation(id, stored);
+        }
         self.settle(id);
         Ok(())
     }
@@ -132,7 +153,7 @@ impl<M: StateMachine> World<M> {
         let node = self.node_mut(id);
         let fell_asleep = asleep.then(|| node.clock.at(now));
         if let Some(life) = node.life.as_mut().filter(|life| life.paused.is_none()) {
-            life.paused = Some(Paused { waiting: Vec::new(), fell_asleep });
+            life.paused = Some(Paused { waiting: Vec::new(), steps: Vec::new(), fell_asleep });
             self.trace.record(self.now, || Scene::Paused { node: NodeId(id), asleep });
         }
     }
@@ -153,7 +174,7 @@ impl<M: StateMachine> World<M> {
     /// The process goes on with everything that waited, in one round.
     pub fn resume(&mut self, id: u64) {
         let paused = self.node_mut(id).life.as_mut().and_then(|life| life.paused.take());
-        let Some(Paused { waiting, fell_asleep }) = paused else { return };
+        let Some(Paused { waiting, steps, fell_asleep }) = paused else { return };
         self.trace.record(self.now, || Scene::Resumed { node: NodeId(id) });
         if let Some(shown) = fell_asleep {
             let now = self.now;
@@ -164,6 +185,9 @@ impl<M: StateMachine> World<M> {
             self.hand_in(id, input);
         }
         self.settle(id);
+        for step in steps {
+            self.after(id, Span::exactly(Duration::ZERO), step);
+        }
     }
 
     // ---- clocks ----------------------------------------------------------------------------------------------------
@@ -311,9 +335,10 @@ impl<M: StateMachine> World<M> {
         self.set_weather(Weather::fair());
         (self.sync, self.apply) =
             (Span(Duration::ZERO, self.core.timing.promise() / 500), Span::exactly(Duration::ZERO));
+        self.hurry_snapshots();
         for id in self.ids() {
             let node = self.node_mut(id);
-            node.slow = Duration::ZERO;
+            (node.slow, node.doom) = (Duration::ZERO, None);
             self.unhang_disk(id);
             self.unblock_machine(id);
             self.resume(id);

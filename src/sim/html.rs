@@ -104,12 +104,21 @@ fn facts(plan: &Plan, report: &Report) -> Vec<(String, String)> {
         ("network", plan.weather.to_string()),
         ("a sync takes", format!("{:.1?} to {:.1?}", plan.sync.0, plan.sync.1)),
         ("a call of the state machine takes", format!("{:.1?} to {:.1?}", plan.apply.0, plan.apply.1)),
+        ("snapshots", snapshots(plan)),
         ("clients", format!("{}, which read {}", plan.clients.count, reads.join(" "))),
         ("faults planned", plan.faults.len().to_string()),
         ("from healing to a leader", format!("{:.1?}", report.healed_in)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+fn snapshots(plan: &Plan) -> String {
+    let retained = plan.core.limits.retained_entries;
+    match plan.snapshots.every {
+        0 => "none".to_owned(),
+        every => format!("every {every} entries, {retained} stay behind one"),
+    }
 }
 
 /// Each text once: most messages say what another one said.
@@ -158,6 +167,7 @@ fn row(line: &Line<'_>, texts: &mut Texts, states: &mut BTreeMap<NodeId, State>)
         Scene::Asked { client, node, .. } => (7, Some(*node), vec![*client]),
         Scene::Told { client, outcome, .. } => (8, None, vec![*client, outcome_number(*outcome)]),
         Scene::Broken { node, .. } => (9, *node, Vec::new()),
+        Scene::Snapshot { node, .. } => (10, Some(*node), Vec::new()),
         // No lines of their own.
         Scene::Arrived { .. } | Scene::Lost { .. } => (4, None, Vec::new()),
     };
@@ -265,6 +275,7 @@ mod tests {
         tell(2, Scene::Resumed { node });
         tell(3, Scene::Fault { node: None, text: "cut n1->n2".to_owned(), until: Some(Instant::ZERO + BEGINNING) });
         tell(4, Scene::Told { client: 5, text: "is told Done".to_owned(), outcome: Answer::Unknown });
+        tell(5, Scene::Snapshot { node, text: "takes a snapshot up to 3@1".to_owned() });
         let (mut texts, mut states) = (Texts::default(), BTreeMap::new());
         let rows: Vec<_> = story::lines(&trace).iter().map(|line| row(line, &mut texts, &mut states)).collect();
         assert_eq!(rows[0], [1, 0, 2, 0, 1, 3]);
@@ -272,5 +283,6 @@ mod tests {
         assert_eq!(rows[2], [1, 2000, 2, 2, 1, 3]);
         assert_eq!(rows[3], [5, 3000, 0, 3, 0]);
         assert_eq!(rows[4], [8, 4000, 0, 4, 5, 3]);
+        assert_eq!(rows[5], [10, 5000, 2, 5]);
     }
 }

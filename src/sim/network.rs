@@ -180,6 +180,38 @@ impl Network {
         [Some(first), Some(again)]
     }
 
+    /// Whether a frame of a connection is lost, and the connection with it.
+    pub(super) fn loses(&self, link: Link, dice: &mut Dice, tally: &mut Tally) -> bool {
+        let cut = self.is_cut(link);
+        let lost = !cut && dice.chance(self.weather.loss_ppm);
+        tally.cut += u64::from(cut);
+        tally.lost += u64::from(lost);
+        cut || lost
+    }
+
+    /// When and in what state a frame of a connection arrives, which is not before `after`; perhaps twice.
+    pub(super) fn carry(
+        &self,
+        now: Instant,
+        frame: &Bytes,
+        after: Instant,
+        dice: &mut Dice,
+        tally: &mut Tally,
+    ) -> Vec<Arrival> {
+        let mut delay = dice.duration(self.weather.delay);
+        if dice.chance(self.weather.straggle_ppm) {
+            tally.straggled += 1;
+            delay += dice.duration(Span(Duration::ZERO, self.weather.straggle));
+        }
+        let twice = dice.chance(self.weather.duplication_ppm);
+        let flipped = dice.chance(self.weather.flip_ppm);
+        tally.duplicated += u64::from(twice);
+        tally.flipped += u64::from(flipped);
+        let frame = if flipped { flip(frame, dice) } else { frame.clone() };
+        let arrival = || Arrival { at: after.max(now + delay), frame: frame.clone(), flipped };
+        (0..=usize::from(twice)).map(|_| arrival()).collect()
+    }
+
     fn arrival(&mut self, now: Instant, link: Link, frame: &Bytes, tally: &mut Tally) -> Arrival {
         let mut delay = self.dice.duration(self.weather.delay);
         if self.dice.chance(self.weather.straggle_ppm) {
@@ -195,19 +227,19 @@ impl Network {
         }
         self.last[place] = self.last[place].max(at);
         let flipped = self.dice.chance(self.weather.flip_ppm);
-        let frame = if flipped { self.flip(frame) } else { frame.clone() };
+        let frame = if flipped { flip(frame, &mut self.dice) } else { frame.clone() };
         tally.flipped += u64::from(flipped);
         Arrival { at, frame, flipped }
-    }
-
-    fn flip(&mut self, frame: &Bytes) -> Bytes {
-        let mut bytes = frame.to_vec();
-        let bit = self.dice.number(0, bytes.len() as u64 * 8 - 1) as usize;
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        bytes.into()
     }
 
     fn place(&self, (from, to): Link) -> usize {
         from as usize * (self.size + 1) + to as usize
     }
+}
+
+fn flip(frame: &Bytes, dice: &mut Dice) -> Bytes {
+    let mut bytes = frame.to_vec();
+    let bit = dice.number(0, bytes.len() as u64 * 8 - 1) as usize;
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    bytes.into()
 }

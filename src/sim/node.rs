@@ -5,14 +5,16 @@ use std::path::Path;
 
 use super::clock::NodeClock;
 use super::disk::SimFs;
+use super::snapshots::{Desk, Doom, SnapshotPlan, Step};
 use crate::config::CoreConfig;
 use crate::core::{Event, Fatal, Install, Lease, Load, Restored};
 use crate::log::Write;
 use crate::message::Message;
 use crate::quorum::Configuration;
+use crate::runtime::begin::Beginning;
 use crate::runtime::driver::{Committed, Effects, Leaderless, Shard, ShardInput};
-use crate::runtime::node::restored;
 use crate::runtime::{Answer, ReadReply};
+use crate::snapshot::{SnapshotStore, StoreConfig};
 use crate::state_machine::StateMachine;
 use crate::sync::Arc;
 use crate::time::{Duration, Instant};
@@ -24,6 +26,9 @@ pub(super) const GROUP: GroupId = GroupId(1);
 
 /// Where a node's log lies on its disk.
 const DIR: &str = "/log";
+
+/// Where its snapshots lie.
+pub(super) const SNAPSHOTS: &str = "/snapshots";
 
 /// A machine: what is left of it when its process ends.
 pub(super) struct Node<M> {
@@ -41,6 +46,8 @@ pub(super) struct Node<M> {
     pub(super) hung: bool,
     /// No call of its state machine returns.
     pub(super) blocked: bool,
+    /// Its process dies while it is at snapshots.
+    pub(super) doom: Option<Doom>,
     pub(super) started_at: Instant,
 }
 
@@ -83,20 +90,37 @@ pub(super) struct Life<M> {
     /// When its timer fires, in true time.
     pub(super) wake: Option<Instant>,
     pub(super) commit: Index,
+    /// The log gives no space back any more.
+    pub(super) untidy: bool,
+    pub(super) desk: Desk,
 }
 
 /// The process is stopped: what comes in waits.
 pub(super) struct Paused {
     pub(super) waiting: Vec<ShardInput>,
+    /// What is due with its snapshots.
+    pub(super) steps: Vec<Step>,
     /// What its clock showed when the machine fell asleep, if it sleeps.
     pub(super) fell_asleep: Option<Instant>,
 }
 
 /// Makes a node's directory.
 pub(super) fn prepare(disk: &SimFs, id: u64) -> Result<(), WalError> {
-    let cluster = ClusterId::new("simulated").map_err(|_| WalError::Failed)?;
-    let identity = Identity { cluster, node: NodeId(id), store: StoreId(u128::from(id)) };
+    let identity =
+        Identity { cluster: cluster().ok_or(WalError::Failed)?, node: NodeId(id), store: StoreId(u128::from(id)) };
     wal::found(disk, Path::new(DIR), &identity)
+}
+
+fn cluster() -> Option<ClusterId> {
+    ClusterId::new("simulated").ok()
+}
+
+/// Opens the snapshots on a node's disk.
+pub(super) fn open_snapshots(disk: &SimFs, id: u64, plan: &SnapshotPlan) -> Result<SnapshotStore, String> {
+    let cluster = cluster().ok_or("the simulation's name is none")?;
+    let mut config = StoreConfig::new(cluster, GROUP, NodeId(id));
+    (config.keep, config.chunk_bytes) = (plan.keep, plan.chunk_bytes);
+    SnapshotStore::open(Arc::new(disk.clone()), Path::new(SNAPSHOTS), config).map_err(|error| error.to_string())
 }
 
 /// Founds the group on it.
@@ -121,19 +145,16 @@ impl<M: StateMachine> Life<M> {
     pub(super) fn start(
         config: CoreConfig,
         wal: Wal,
-        found: Option<&RecoveredGroup>,
         machine: M,
-        founded_now: bool,
+        begins: Beginning,
+        desk: Desk,
         now: Instant,
-    ) -> Result<Self, String> {
-        let applied = machine.applied();
-        let restored = match found {
-            Some(found) => Restored { founded_now, ..restored(GROUP, found).map_err(|error| error.to_string())? },
-            None => Restored::joining(),
-        };
-        let restored = Restored { applied, ..restored };
+    ) -> Result<Self, (M, String)> {
+        let Beginning { restored, applied, .. } = begins;
         let mut shard = Shard::new();
-        shard.open(&mut || now, config, restored).map_err(|error| error.to_string())?;
+        if let Err(error) = shard.open(&mut || now, config, restored) {
+            return Err((machine, error.to_string()));
+        }
         Ok(Self {
             shard,
             wal,
@@ -158,7 +179,15 @@ impl<M: StateMachine> Life<M> {
             published: None,
             wake: None,
             commit: Index::ZERO,
+            untidy: false,
+            desk,
         })
+    }
+
+    /// Takes out what the state machine has in it already, from a snapshot.
+    pub(super) fn covered(&mut self) -> Vec<Committed> {
+        let covered = self.backlog.iter().take_while(|committed| committed.entry.id.index <= self.applied).count();
+        self.backlog.drain(..covered).collect()
     }
 
     /// Reads that what is applied lets go.
@@ -176,6 +205,8 @@ pub(super) struct Wanted {
     pub(super) applies: Vec<Committed>,
     pub(super) reads: Vec<(Index, ReadReply)>,
     pub(super) loads: Vec<Load>,
+    /// The last one wanted.
+    pub(super) install: Option<Install>,
     pub(super) answers: Vec<Answer>,
     pub(super) events: Vec<Event>,
     /// The last change, if there was one.
@@ -223,8 +254,9 @@ impl Effects for Wanted {
     /// Simulated nodes know each other by their ids.
     fn members(&mut self, _group: GroupId, _configuration: &Configuration) {}
 
-    /// Nobody here takes snapshots, so none is ever offered.
-    fn install(&mut self, _group: GroupId, _install: Install) {}
+    fn install(&mut self, _group: GroupId, install: Install) {
+        self.install = Some(install);
+    }
 
     fn leaderless(&mut self, _group: GroupId, how: Leaderless) {
         self.silence |= how.long;

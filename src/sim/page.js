@@ -6,7 +6,7 @@ const run = JSON.parse(document.getElementById("run").textContent);
 const byId = (id) => document.getElementById(id);
 
 // What a line is, and where its fields are (`row` in html.rs).
-const MESSAGE = 0, STATE = 1, COMMIT = 2, DURABLE = 3, NOTE = 4, FAULT = 5, HEALED = 6, ASKED = 7, TOLD = 8, BROKEN = 9;
+const MESSAGE = 0, STATE = 1, COMMIT = 2, DURABLE = 3, NOTE = 4, FAULT = 5, HEALED = 6, ASKED = 7, TOLD = 8, BROKEN = 9, SNAPSHOT = 10;
 const WHAT = 0, AT = 1, NODE = 2, TEXT = 3, MORE = 4;
 const DOWN = 0, LEADER = 4, PAUSED = 5;
 
@@ -31,9 +31,10 @@ const SHOWN = [
   { name: "clients", on: true, title: "calls of clients", color: "client" },
   { name: "notes", on: false, title: "refusals, truncations and the like", color: "ink" },
   { name: "faults", on: true, title: "what was done to the cluster", color: "fault" },
+  { name: "snapshots", on: true, title: "snapshots taken, fetched and installed", color: "snapshot" },
 ];
-const HEARTBEATS = 2, COMMITS = 5, DISK = 6, CLIENTS = 7, NOTES = 8, FAULTS = 9;
-const FILTER_OF = { [COMMIT]: COMMITS, [DURABLE]: DISK, [NOTE]: NOTES, [FAULT]: FAULTS, [HEALED]: FAULTS, [ASKED]: CLIENTS, [TOLD]: CLIENTS };
+const HEARTBEATS = 2, COMMITS = 5, DISK = 6, CLIENTS = 7, NOTES = 8, FAULTS = 9, SNAPSHOTS = 10;
+const FILTER_OF = { [COMMIT]: COMMITS, [DURABLE]: DISK, [NOTE]: NOTES, [SNAPSHOT]: SNAPSHOTS, [FAULT]: FAULTS, [HEALED]: FAULTS, [ASKED]: CLIENTS, [TOLD]: CLIENTS };
 
 const filterOf = (line) => (line[WHAT] === MESSAGE ? line[MORE + 1] : FILTER_OF[line[WHAT]]);
 const isShown = (line) => SHOWN[filterOf(line)]?.on ?? true;
@@ -148,7 +149,7 @@ index();
 const inFlight = new Intervals(flights);
 const lasting = new Intervals(faults);
 const underWay = new Intervals(calls);
-const marks = lines.map((line, place) => ({ line, place })).filter(({ line }) => [COMMIT, DURABLE, NOTE].includes(line[WHAT]));
+const marks = lines.map((line, place) => ({ line, place })).filter(({ line }) => [COMMIT, DURABLE, NOTE, SNAPSHOT].includes(line[WHAT]));
 const broken = lines.findIndex((line) => line[WHAT] === BROKEN);
 
 const ms = (micros) => `${(micros / 1000).toFixed(1)} ms`;
@@ -538,6 +539,7 @@ const MARKS = {
   [COMMIT]: { color: "commit", side: 1, text: (mark) => `commit ${mark[MORE]}` },
   [DURABLE]: { color: "durable", side: -1, text: (mark) => `disk ${mark[MORE]}` },
   [NOTE]: { color: "ink", side: -1, text: (mark) => run.texts[mark[TEXT]].replace(/^n\d+ /, "") },
+  [SNAPSHOT]: { color: "snapshot", side: 1, text: (mark) => run.texts[mark[TEXT]].replace(/^n\d+ /, "") },
 };
 
 function drawMarks() {
@@ -547,7 +549,7 @@ function drawMarks() {
     const { line: mark, place } = marks[at];
     const { color, side, text } = MARKS[mark[WHAT]];
     const [x, y] = [laneOf(mark[NODE]), yOf(mark[AT])];
-    if (!isShown(mark) || drawn.over(mark[NODE] * 8 + mark[WHAT], y, y)) continue;
+    if (!isShown(mark) || drawn.over(mark[NODE] * 16 + mark[WHAT], y, y)) continue;
     Object.assign(pen, { strokeStyle: colors[color], lineWidth: 2 });
     line(x + 3 * side, y, x + 10 * side, y);
     label(text(mark), x + 12 * side, y, colors[color], { rank: DONE, align: side > 0 ? "left" : "right", room: laneWidth() / 2 - 12 });

@@ -6,6 +6,7 @@
 use super::dice::Span;
 use super::network::Weather;
 use super::registers::Registers;
+use super::snapshots::SnapshotPlan;
 use crate::config::{CoreConfig, Limits, Timing};
 use crate::core::Consistency;
 use crate::time::Duration;
@@ -29,6 +30,8 @@ pub struct Plan {
     pub apply: Span,
     /// How long inputs of a node gather before they are handed in together.
     pub gather: Span,
+    /// Snapshots of the state machines.
+    pub snapshots: SnapshotPlan,
     /// By how much each node's clock is fast at first, in millionths.
     pub clocks: Vec<i64>,
     /// What happens, in any order.
@@ -148,6 +151,15 @@ pub enum Strike {
         /// The failed call has an effect all the same.
         takes_effect: bool,
     },
+    /// A process dies while it writes or reads snapshots, made or received, and is back when the time is over.
+    DieAtSnapshot {
+        /// Whose.
+        node: Target,
+        /// After so many calls of its disk for snapshots from now on.
+        after: u64,
+        /// As above.
+        power_lost: bool,
+    },
     /// A clock runs at another rate from now on, for good.
     ClockRate {
         /// Whose.
@@ -202,6 +214,7 @@ impl Plan {
             sync: Span::micros(100, 2000),
             apply: Span::exactly(Duration::ZERO),
             gather: Span::exactly(Duration::ZERO),
+            snapshots: SnapshotPlan::default(),
             clocks: vec![0; nodes as usize],
             faults: Vec::new(),
             clients: ClientPlan {
@@ -256,6 +269,7 @@ impl Strike {
             | Self::SlowDisk { node, .. }
             | Self::HangDisk { node }
             | Self::FailDisk { node, .. }
+            | Self::DieAtSnapshot { node, .. }
             | Self::ClockJump { node, .. }
             | Self::BlockMachine { node }
             | Self::Change { node, .. } => vec![node.id()],

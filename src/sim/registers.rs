@@ -2,12 +2,15 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use super::dice::Dice;
 use super::judges::mix;
 use super::linearizability::Model;
 use super::subject::Subject;
-use crate::state_machine::{ApplyError, Command, StateMachine};
+use crate::state_machine::{
+    ApplyError, Command, SnapshotFiles, SnapshotSource, SourceContent, SourceFile, StateMachine,
+};
 use crate::types::{Index, NodeId};
 
 /// How the clients of the registers behave.
@@ -159,7 +162,53 @@ impl StateMachine for RegisterMachine {
     fn durable(&self) -> Index {
         self.saved.as_ref().map_or(Index::ZERO, |saved| saved.applied)
     }
+
+    /// Files of some registers each: those that nobody writes any more stay as they are from snapshot to snapshot.
+    fn snapshot(&mut self) -> Result<Option<SnapshotSource>, ApplyError> {
+        let State { registers, digest, .. } = &self.state;
+        let mut shelves: BTreeMap<u64, BytesMut> = BTreeMap::new();
+        for (key, value) in registers {
+            let shelf = shelves.entry(key / SHELF).or_default();
+            shelf.put_u64_le(*key);
+            shelf.put_u64_le(*value);
+        }
+        let file =
+            |name: String, bytes: Bytes| SourceFile { name, content: SourceContent::Stream(Box::new(bytes.reader())) };
+        let shelves = shelves.into_iter().map(|(shelf, bytes)| file(format!("shelf/{shelf}"), bytes.freeze()));
+        let digest = Bytes::copy_from_slice(&digest.to_le_bytes());
+        let files = shelves.chain([file(DIGEST.to_owned(), digest)]).collect();
+        Ok(Some(SnapshotSource::Files { files, guard: None }))
+    }
+
+    fn restore(&mut self, snapshot: &SnapshotFiles) -> Result<(), ApplyError> {
+        let failed =
+            |what: &dyn std::fmt::Display| ApplyError(format!("the snapshot up to {}: {what}", snapshot.last()));
+        let mut state = State { applied: snapshot.last().index, ..State::default() };
+        for file in snapshot.files() {
+            let mut bytes = Vec::new();
+            file.open().and_then(|mut content| content.read_to_end(&mut bytes)).map_err(|error| failed(&error))?;
+            let mut bytes = &bytes[..];
+            let mut number = || bytes.try_get_u64_le().map_err(|_| failed(&"a file is cut off"));
+            if file.name() == DIGEST {
+                state.digest = number()?;
+                continue;
+            }
+            for _ in 0..file.bytes() / 16 {
+                state.registers.insert(number()?, number()?);
+            }
+        }
+        // A durable one writes the new state beside the old one and swaps them.
+        self.saved = self.saved.take().map(|_| state.clone());
+        self.state = state;
+        Ok(())
+    }
 }
+
+/// Registers that lie in one file of a snapshot.
+const SHELF: u64 = 32;
+
+/// The file of a snapshot that is not a shelf.
+const DIGEST: &str = "digest";
 
 impl RegisterMachine {
     fn apply_one(&mut self, Command { id, data }: &Command) -> Result<Outcome, ApplyError> {

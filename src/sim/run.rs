@@ -54,6 +54,7 @@ pub fn run_with_judge<S: Subject + Clone + 'static>(
         sync: plan.sync,
         apply: plan.apply,
         gather: plan.gather,
+        snapshots: plan.snapshots.clone(),
         trace,
         machine: Box::new(move |node, left| machines.machine(node, left)),
         digest: Box::new(move |machine| digests.digest(machine)),
@@ -221,6 +222,7 @@ impl<'a, S: Subject> Run<'a, S> {
         }
         let durable = self.world.logs.judge_all_durable();
         self.world.judge(durable);
+        self.world.judge_disks();
         healed_in
     }
 

@@ -4,6 +4,7 @@
 use super::network::Weather;
 use super::plan::{Fault, Plan, Strike, Target};
 use super::run::{Report, run};
+use super::snapshots::SnapshotPlan;
 use super::subject::Subject;
 use crate::time::{Duration, Instant};
 
@@ -94,7 +95,7 @@ impl<S: Subject + Clone + 'static> Search<'_, S> {
     /// Does without clients, operations, kinds of read, bad weather, slow disks and wrong clocks.
     fn simplify(&mut self) -> bool {
         let quiet = Plan::quiet(self.plan.seed, self.plan.nodes, self.plan.lasting);
-        let changes: [&dyn Fn(&mut Plan); 10] = [
+        let changes: [&dyn Fn(&mut Plan); 12] = [
             &|plan| plan.clients.operations = plan.clients.operations.min(4000) / 2,
             &|plan| plan.clients.operations = plan.clients.operations.min(4000) * 3 / 4,
             &|plan| plan.clients.count = (plan.clients.count / 2).max(1),
@@ -104,6 +105,8 @@ impl<S: Subject + Clone + 'static> Search<'_, S> {
             &|plan| plan.weather.straggle_ppm = 0,
             &|plan| (plan.sync, plan.apply, plan.gather) = (quiet.sync, quiet.apply, quiet.gather),
             &|plan| plan.clocks = quiet.clocks.clone(),
+            &|plan| plan.snapshots = quiet.snapshots.clone(),
+            &|plan| plan.snapshots = SnapshotPlan { every: plan.snapshots.every, ..quiet.snapshots.clone() },
             &|plan| plan.core.limits = quiet.core.limits.clone(),
         ];
         let mut helped = false;
@@ -155,6 +158,7 @@ fn without(mut fault: Fault, gone: u64) -> Option<Fault> {
         | Strike::SlowDisk { node, .. }
         | Strike::HangDisk { node }
         | Strike::FailDisk { node, .. }
+        | Strike::DieAtSnapshot { node, .. }
         | Strike::ClockJump { node, .. }
         | Strike::BlockMachine { node }
         | Strike::Change { node, .. }

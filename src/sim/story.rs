@@ -104,7 +104,9 @@ fn line<'a>(
         Scene::Paused { node, asleep: true } => format!("{node} sleeps"),
         Scene::Paused { node, asleep: false } => format!("{node} is stopped"),
         Scene::Resumed { node } => format!("{node} goes on"),
-        Scene::Note { node, text } | Scene::Fault { node: Some(node), text, .. } => format!("{node} {text}"),
+        Scene::Note { node, text } | Scene::Snapshot { node, text } | Scene::Fault { node: Some(node), text, .. } => {
+            format!("{node} {text}")
+        }
         Scene::Fault { node: None, text, .. } => text.clone(),
         Scene::Healed => "everything is healed".to_owned(),
         Scene::Asked { client, node, text } => format!("client {client} asks {node}: {text}"),
@@ -160,6 +162,7 @@ mod tests {
             (8_300, Scene::Arrived { frame: 2 }),
             (8_400, Scene::Arrived { frame: 3 }),
             (8_500, Scene::Role { node: n2, role: RoleKind::Follower, term: Term(2), leader: Some(n1) }),
+            (8_600, Scene::Snapshot { node: n2, text: "takes a snapshot up to 1@1".to_owned() }),
             (9_000, Scene::Durable { node: n2, index: Index(4) }),
             (9_100, Scene::Durable { node: n2, index: Index(4) }),
             (9_200, Scene::Arrived { frame: 2 }),
@@ -176,6 +179,7 @@ mod tests {
       8.0 ms  n1->n2 t2 Append after 1@1 [] commit 1 r2 (arrives after 0.4 ms)
       8.0 ms  n1->n2 t2 Append after 1@1 [] commit 1 r2 (cut after 1.5 ms)
       8.5 ms  n2 Follower t2 of n1
+      8.6 ms  n2 takes a snapshot up to 1@1
       9.0 ms  n2 has 4 on disk
       9.1 ms  n2 has 4 on disk
      10.0 ms  n1->n2 t2 Append after 1@1 [] commit 1 r2 (on its way)
@@ -188,7 +192,7 @@ mod tests {
             kept.map(|(line, _)| line.trim_start().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(trimmed(Detail::Everything), expected(&[]));
-        assert_eq!(trimmed(Detail::News), expected(&[4, 8]));
+        assert_eq!(trimmed(Detail::News), expected(&[4, 9]));
         assert!(trace.lines(Detail::News).iter().all(|line| line.find(" ms  ") == Some(9)));
     }
 }

@@ -66,6 +66,9 @@ impl<M: StateMachine> World<M> {
                 self.fail_disk(id, *skip, *takes_effect);
                 return Some(Remedy::ReplaceProcess(id));
             }
+            Strike::DieAtSnapshot { node, after, power_lost } => {
+                self.doom(self.who(*node), *after, *power_lost, lasting);
+            }
             Strike::BlockMachine { node } => {
                 let id = self.who(*node);
                 self.block_machine(id);

@@ -56,7 +56,48 @@ impl Plan {
         // The others are there to join.
         plan.founders = if dice.chance(4 * TENTH) { dice.number(1, nodes) } else { nodes };
         plan.faults = Habits::draw(dice, nodes, e, drift).faults(dice, plan.lasting);
+        plan.draw_snapshots(e);
         plan
+    }
+}
+
+impl Plan {
+    /// Most seeds have snapshots, small and often, of logs that keep little behind them; with dice of their own.
+    fn draw_snapshots(&mut self, e: Duration) {
+        let mut dice = Dice::new(self.seed, "snapshots");
+        let dice = &mut dice;
+        if dice.chance(3 * TENTH) {
+            return;
+        }
+        let snapshots = &mut self.snapshots;
+        let up_to = |dice: &mut Dice, most: &[u64]| {
+            let most = dice.pick(most).copied().unwrap_or(1);
+            dice.number(1, most)
+        };
+        snapshots.every = up_to(dice, &[10, 50, 200]);
+        self.core.limits.retained_entries = up_to(dice, &[1, 5, 40, 200]) as usize - 1;
+        for span in [&mut snapshots.taking, &mut snapshots.restoring, &mut snapshots.telling] {
+            *span =
+                Span(Duration::ZERO, *dice.pick(&[Duration::ZERO, e / 50, e / 4, e * 2]).unwrap_or(&Duration::ZERO));
+        }
+        snapshots.keep = dice.number(1, 2) as usize;
+        snapshots.chunk_bytes = 512;
+        snapshots.window = up_to(dice, &[1, 4, 32]) as usize;
+        snapshots.sync_bytes = dice.number(1, 4096);
+        if dice.chance(3 * TENTH) {
+            // The whole state in some election timeouts.
+            snapshots.bytes_per_second = Some(dice.number(500, 20_000) * 1000 / (e.as_millis() as u64).max(1));
+        }
+        if dice.chance(4 * TENTH) {
+            let mut at = dice.duration(Span(Duration::ZERO, e * 20));
+            while at < self.lasting {
+                let node = Target::Node(dice.number(1, self.nodes));
+                let (after, power_lost) = (dice.number(0, 60), dice.chance(6 * TENTH));
+                let lasting = dice.duration(Span(Duration::ZERO, e * 2));
+                self.faults.push(Fault { at, strike: Strike::DieAtSnapshot { node, after, power_lost }, lasting });
+                at += dice.duration(Span(e, e * 40));
+            }
+        }
     }
 }
 

@@ -82,6 +82,10 @@ tally! {
     disk_errors,
     /// Nodes whose log failed.
     failed_logs,
+    /// Processes killed while they wrote or read snapshots.
+    deaths_at_snapshots,
+    /// Connections for snapshots that broke on the way.
+    broken_transfers,
     /// Clocks set to another rate.
     clock_changes,
     /// Jumps of a clock that the node was told of.
@@ -124,6 +128,32 @@ tally! {
     applied,
     /// Entries read back from a log for a peer or a state machine.
     loads,
+    /// Snapshots of a state machine that were taken, and are durable.
+    snapshots_taken,
+    /// Times that a node was offered one, and needed it.
+    snapshots_offered,
+    /// Transfers begun.
+    fetches,
+    /// Transfers that went on where an earlier connection, or process, had ended.
+    fetches_resumed,
+    /// Bytes of snapshots that were there already and not sent again.
+    bytes_reused,
+    /// Snapshots of other nodes that are complete and durable.
+    snapshots_fetched,
+    /// State machines replaced by them.
+    snapshots_installed,
+    /// Snapshots that came when the state machine was already further.
+    snapshots_overtaken,
+    /// Installations that a start completed.
+    installations_completed,
+    /// State machines restored at a start.
+    restored_at_start,
+    /// Snapshots not taken, or not fetched to the end.
+    snapshots_failed,
+    /// Logs that gave up their front.
+    compactions,
+    /// Bytes of logs copied forward so that segments could be given back.
+    tidied_bytes,
     /// Leases told to the threads beside the shard, renewals included.
     leases_published,
     /// Clients: operations begun.

@@ -95,6 +95,13 @@ pub enum Scene {
         /// What, as it stands behind the node's name.
         text: String,
     },
+    /// A node did something with snapshots.
+    Snapshot {
+        /// Which node.
+        node: NodeId,
+        /// What, as it stands behind the node's name.
+        text: String,
+    },
     /// Something was done to the world.
     Fault {
         /// To this node, if to one.

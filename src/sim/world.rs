@@ -17,8 +17,10 @@ use super::judges::{Fates, Leases, Logs, Verdict, Violation, Votes};
 use super::mailbox::{Mailbox, Told};
 use super::network::{Network, Weather};
 use super::node::{self, Node, Wanted};
+use super::snapshots::{SnapshotPlan, Step};
 use super::tally::Tally;
 use super::trace::{Scene, Trace};
+use super::transfer::{Bulk, Parcel};
 use crate::config::CoreConfig;
 use crate::core::{Core, Load, Pulse, RoleKind};
 use crate::message::{Body, Message};
@@ -26,7 +28,7 @@ use crate::quorum::{self, Configuration};
 use crate::runtime::driver::ShardInput;
 use crate::state_machine::StateMachine;
 use crate::time::{Duration, Instant};
-use crate::types::NodeId;
+use crate::types::{Index, NodeId};
 use crate::wal::WalConfig;
 use crate::wire::codec;
 
@@ -48,6 +50,8 @@ pub struct Setup<M> {
     pub apply: Span,
     /// How long inputs of a node gather before they are handed in together; none means each alone.
     pub gather: Span,
+    /// Snapshots of the state machines.
+    pub snapshots: SnapshotPlan,
     /// Whether everything is recorded.
     pub trace: bool,
     /// Makes a node's state machine, at each start; it is given the one that was left when the process before it died.
@@ -69,6 +73,7 @@ impl<M> Setup<M> {
             sync: Span::micros(100, 2000),
             apply: Span::exactly(Duration::ZERO),
             gather: Span::exactly(Duration::ZERO),
+            snapshots: SnapshotPlan::default(),
             trace: false,
             machine: Box::new(move |node, _| machine(node)),
             digest: Box::new(|_| 0),
@@ -91,6 +96,8 @@ pub(super) enum Happening {
     Apply { node: u64, incarnation: u64 },
     Enter { node: u64, incarnation: u64 },
     Loaded { node: u64, incarnation: u64, load: Load },
+    Snapshot { node: u64, incarnation: u64, step: Step },
+    Bulk(Parcel),
     Resume { node: u64, incarnation: u64 },
     Restart { node: u64 },
     Die { node: u64, incarnation: u64, ambush: Ambush },
@@ -129,6 +136,8 @@ pub struct World<M: StateMachine> {
     pub(super) sync: Span,
     pub(super) apply: Span,
     pub(super) gather: Span,
+    pub(super) snapshots: SnapshotPlan,
+    pub(super) bulk: Bulk,
     pub(super) machine: Box<dyn FnMut(NodeId, Option<M>) -> M>,
     pub(super) digest: Box<dyn Fn(&M) -> u64>,
     /// Seeds of processes, fates of unsynced sectors, delays of disks.
@@ -179,7 +188,20 @@ impl<M: StateMachine> World<M> {
     /// # Errors
     /// What is wrong with the configuration.
     pub fn new(setup: Setup<M>) -> Result<Self, String> {
-        let Setup { seed, nodes: size, founders, core, weather, sync, apply, gather, trace, machine, digest } = setup;
+        let Setup {
+            seed,
+            nodes: size,
+            founders,
+            core,
+            weather,
+            sync,
+            apply,
+            gather,
+            trace,
+            machine,
+            digest,
+            snapshots,
+        } = setup;
         if !(1..=31).contains(&size) {
             return Err("a world has 1 to 31 nodes".to_owned());
         }
@@ -188,6 +210,7 @@ impl<M: StateMachine> World<M> {
         }
         let mut wal = WalConfig::default();
         (wal.segment_bytes, wal.batch_bytes, wal.spare_segments) = (SEGMENT_BYTES, SEGMENT_BYTES as usize / 2, 0);
+        wal.soft_bytes = SEGMENT_BYTES * 2;
         let mut world = Self {
             now: Instant::ZERO + BEGINNING,
             nodes: Vec::new(),
@@ -197,6 +220,8 @@ impl<M: StateMachine> World<M> {
             sync,
             apply,
             gather,
+            snapshots,
+            bulk: Bulk::new(seed),
             machine,
             digest,
             dice: Dice::new(seed, "world"),
@@ -250,6 +275,7 @@ impl<M: StateMachine> World<M> {
                 slow,
                 hung,
                 blocked,
+                doom: None,
                 started_at,
             });
         }
@@ -437,7 +463,7 @@ impl<M: StateMachine> World<M> {
         self.schedule_at(self.now + delay, what);
     }
 
-    fn schedule_at(&mut self, at: Instant, what: Happening) {
+    pub(super) fn schedule_at(&mut self, at: Instant, what: Happening) {
         self.number += 1;
         self.agenda.push(Due { at, number: self.number, what });
     }
@@ -459,6 +485,10 @@ impl<M: StateMachine> World<M> {
                 self.resume(node);
             }
             Happening::Enter { node, incarnation } if self.lives(node, incarnation) => self.enter(node),
+            Happening::Snapshot { node, incarnation, step } if self.lives(node, incarnation) => {
+                self.snapshot_step(node, step);
+            }
+            Happening::Bulk(parcel) => self.deliver_bulk(parcel),
             Happening::Restart { node } => self.restart(node),
             Happening::Die { node, incarnation, ambush } if self.lives(node, incarnation) => {
                 self.crash_for(node, ambush.power_lost, ambush.down);
@@ -510,6 +540,11 @@ impl<M: StateMachine> World<M> {
             self.judge(verdict);
             if let Body::AppendEntries(append) = &message.body {
                 self.tally.payload_bytes += append.slice.bytes() as u64;
+                if append.snapshot {
+                    let matched = self.votes.known_match(from, message.term, message.to.0);
+                    let verdict = self.logs.offered(from, message.to.0, matched);
+                    self.judge(verdict);
+                }
             }
         }
         let mut frames = Vec::new();
@@ -586,10 +621,15 @@ impl<M: StateMachine> World<M> {
     pub(super) fn hand_in(&mut self, id: u64, input: ShardInput) {
         let mut wanted = mem::take(&mut self.wanted);
         let now = self.now;
+        let installed = match &input {
+            ShardInput::SnapshotInstalled { last, .. } => last.index,
+            _ => Index::ZERO,
+        };
         let node = self.node_mut(id);
         let local = node.clock.at(now);
         if let Some(life) = &mut node.life {
             life.shard.handle(&mut || local, input, &mut wanted);
+            life.desk.installed.0 = life.desk.installed.0.max(installed);
         }
         self.carry_out(id, wanted);
     }
@@ -612,6 +652,10 @@ impl<M: StateMachine> World<M> {
             let Some(life) = &mut self.node_mut(id).life else { return };
             life.shard.flush(&mut || local, &mut wanted);
             self.carry_out(id, wanted);
+            if let Some(life) = &mut self.node_mut(id).life {
+                // What it handed out before it heard of a snapshot has come out by now.
+                life.desk.installed.1 = life.desk.installed.0;
+            }
             // The core's log is what the judges know of it only right after a flush.
             if let Some(pulse) = self.core(id).map(Core::pulse) {
                 let verdict = self.logs.committed_up_to(id, pulse.commit, pulse.term);
@@ -634,7 +678,7 @@ impl<M: StateMachine> World<M> {
         let Some(life) = life else { return };
         life.wake = life.shard.next_deadline().map(|deadline| clock.when(deadline));
         let Some(core) = life.shard.core(node::GROUP) else { return };
-        let pulse = core.pulse();
+        let (pulse, base) = (core.pulse(), core.log().base());
         let risen = mem::replace(&mut life.commit, pulse.commit) < pulse.commit;
         if risen {
             self.trace.record(self.now, || Scene::Committed { node: NodeId(id), index: pulse.commit });
@@ -643,6 +687,9 @@ impl<M: StateMachine> World<M> {
         self.judge(verdict);
         let same = self.logs.durable_as_written(id, pulse.durable);
         self.judge(super::judges::require(same, "what is called durable is", id, || format!("{pulse:?}")));
+        let in_use = self.core(id).map(Core::configuration);
+        let verdict = in_use.map_or(Ok(()), |in_use| self.logs.judge_view(id, base, pulse.last, in_use));
+        self.judge(verdict);
         if self.tally.events.is_multiple_of(LOOK_CLOSER) {
             self.look_closer(id);
         }

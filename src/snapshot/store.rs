@@ -125,6 +125,10 @@ impl SnapshotStore {
             shared.find(&name, &mut state)?;
         }
         state.complete.sort_by_key(|held| held.manifest.last().index);
+        if !state.complete.is_empty() {
+            // What a killed process had not synced is found as well, and would be lost with the power.
+            shared.sync_dir()?;
+        }
         let newest = state.complete.last().map(|held| held.manifest.last().index);
         state.wanted.take_if(|wanted| Some(wanted.last().index) <= newest);
         shared.sweep(&mut state)?;
@@ -393,8 +397,9 @@ impl Shared {
             .into_iter()
             .filter(|(kind, _)| of_no_use(kind))
             .partition(|(kind, _)| matches!(kind, Kind::Manifest(_) | Kind::Wanted(_)));
-        if !manifests.is_empty() {
-            self.remove(manifests)?;
+        self.remove(manifests)?;
+        if !files.is_empty() {
+            // Also if the manifest that named them was removed before, by a process that did not live to sync it.
             self.sync_dir()?;
         }
         self.remove(files)

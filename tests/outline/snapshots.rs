@@ -122,6 +122,33 @@ fn r03_b50_an_offer_is_repeated_at_the_pace_of_heartbeats() {
     assert_eq!(offers(3, &beats).len(), 3, "one each 100 ms");
 }
 
+/// `b32`: the log was compacted while entries for a peer were read from it. Read or not, the peer gets the snapshot now.
+#[test]
+fn b32_entries_that_are_given_up_while_they_are_read_end_no_leadership() {
+    for read in [false, true] {
+        let small = config(|config| (config.limits.retained_entries, config.limits.cache_bytes) = (0, 0));
+        let mut lone = Lone::start(small, Disk::founded(voters(3)));
+        let sent = lone.elect();
+        lone.accept(2, &sent);
+        let (_, last) = lone.propose(&["a", "b", "c"]);
+        lone.accept(2, &last);
+        let mut out = Output::new();
+        let sent = lone.pass(100);
+        let (term, append) = appends_to(3, &sent).pop().unwrap();
+        let mismatch = AppendOutcome::Mismatch { prev: append.slice.prev().index, last: FOUNDED, conflict: None };
+        let body = Body::AppendResponse(answer_to(term, &append, mismatch, |_| ()));
+        let answer = Message { group: GROUP, from: NodeId(3), to: NodeId(1), term, body };
+        lone.core.step(lone.now, Input::Received(answer), &mut out);
+        let load = *out.loads.first().expect("entries to load for node 3");
+        let entries = read.then(|| lone.disk.entries.clone());
+        lone.step(Input::SnapshotTaken(EntryId::new(3, 2)));
+        lone.step(Input::Loaded { load, entries });
+        assert_eq!(lone.role(), RoleKind::Leader, "{:?}", lone.core.status().stopped);
+        let sent = lone.pass(100);
+        assert_eq!(offers(3, &sent), [EntryId::new(3, 2)]);
+    }
+}
+
 /// `b51`, `b55`: whatever it has in the end, from there on it gets entries.
 #[test]
 fn r03_b51_who_has_the_snapshot_gets_what_is_behind_it() {

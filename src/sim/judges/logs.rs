@@ -2,114 +2,48 @@
 //! recovery (dissertation figure 3.2, rows `s01` and `s05`).
 //!
 //! A log is kept as a chain: the hash at an index covers every entry up to it. So two logs agree up to an index if their
-//! hashes there are equal, and each check costs the same however long the logs are.
+//! hashes there are equal, and each check costs the same however long the logs are. What a log has given up to a snapshot
+//! stays in its chain, which knows where the log begins: a node has on disk what is in a snapshot of it.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Verdict, broken, mix, require};
-use crate::log::{Entry, EntryKind, HardState, Write};
+use super::chain::{Chain, Link, Truth};
+use super::{Verdict, broken, require};
+use crate::log::{Entry, HardState, Write};
 use crate::quorum::{Configuration, Tally};
 use crate::types::{EntryId, Index, NodeId, Term};
 use crate::wal::RecoveredGroup;
 
-/// An entry and everything before it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Link {
-    term: Term,
-    hash: u64,
-}
-
-/// A log; `links[i]` is the entry at index `i + 1`.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-struct Chain {
-    links: Vec<Link>,
-    /// The configurations in it, each with its index.
-    configurations: Vec<(Index, Configuration)>,
-}
-
-impl Chain {
-    fn at(&self, index: Index) -> Option<Link> {
-        self.links.get(usize::try_from(index.0.checked_sub(1)?).ok()?).copied()
-    }
-
-    fn last(&self) -> EntryId {
-        EntryId { index: Index(self.links.len() as u64), term: self.links.last().map_or(Term::ZERO, |link| link.term) }
-    }
-
-    /// The link that `entry` would be behind the last one.
-    fn next(&self, entry: &Entry) -> Link {
-        let before = self.links.last().map_or(0, |link| link.hash);
-        let content = u64::from(crc32c::crc32c(&entry.payload)) << 8 | entry.kind as u64;
-        Link { term: entry.id.term, hash: mix(mix(before, entry.id.term.0), content) }
-    }
-
-    fn truncate_from(&mut self, from: Index) {
-        self.links.truncate(from.previous().0 as usize);
-        self.configurations.retain(|(at, _)| *at < from);
-    }
-
-    fn push(&mut self, entry: &Entry) -> Link {
-        let link = self.next(entry);
-        self.links.push(link);
-        if entry.kind == EntryKind::Configuration {
-            self.configurations.extend(Configuration::decode(&entry.payload).map(|decoded| (entry.id.index, decoded)));
-        }
-        link
-    }
-
-    /// The one in use.
-    fn configuration(&self) -> Option<&Configuration> {
-        self.configurations.last().map(|(_, configuration)| configuration)
-    }
-
-    /// `false` if the entries do not follow what is there.
-    fn carry_out(&mut self, write: &Write) -> bool {
-        if let Some(from) = write.truncate_from {
-            self.truncate_from(from);
-        }
-        for entry in &write.entries {
-            if entry.id.index != self.last().index.next() {
-                return false;
-            }
-            self.push(entry);
-        }
-        true
-    }
-}
-
 /// What is known of one node's log.
 #[derive(Clone, Default)]
-struct NodeLog {
+pub(super) struct NodeLog {
     /// As its core sees it.
-    written: Chain,
+    pub(super) written: Chain,
     /// As it is on disk whatever happens.
-    durable: Chain,
+    pub(super) durable: Chain,
     durable_hard_state: HardState,
     /// Handed to the file system and not synced, in order: any number of the first of them may survive.
     unsynced: VecDeque<Write>,
-    leads: Option<Term>,
-    applied: Index,
+    pub(super) leads: Option<Term>,
+    pub(super) applied: Index,
+    /// The last entry of its newest snapshot that is on disk whatever happens.
+    pub(super) snapshot: EntryId,
 }
 
-/// A committed entry.
-#[derive(Clone, Copy, Debug)]
-struct Committed {
-    link: Link,
-    /// It was committed in this term or an earlier one.
-    by: Term,
+impl NodeLog {
+    /// Whether `link` is at `index` whatever happens: in the log, or in a snapshot.
+    fn keeps(&self, index: Index, link: Link, truth: &Truth) -> bool {
+        self.durable.at(index) == Some(link) || (index <= self.snapshot.index && truth.at(index) == Some(link))
+    }
 }
 
 /// All logs.
 pub(in crate::sim) struct Logs {
-    nodes: Vec<NodeLog>,
-    /// The latest configuration that is committed, and where it stands.
-    in_force: (Index, Configuration),
-    /// All that were committed, in order.
-    once_in_force: Vec<Configuration>,
+    pub(super) nodes: Vec<NodeLog>,
+    /// What is committed.
+    pub(super) truth: Truth,
     /// Every entry that any log ever held.
     ever: HashMap<EntryId, Link>,
-    /// By index, from 1.
-    committed: Vec<Committed>,
     /// Digests of state machines, by applied index.
     digests: HashMap<Index, u64>,
 }
@@ -118,15 +52,13 @@ impl Logs {
     pub(in crate::sim) fn new(size: usize) -> Self {
         Self {
             nodes: vec![NodeLog::default(); size],
-            in_force: (Index::ZERO, Configuration::default()),
-            once_in_force: Vec::new(),
+            truth: Truth::default(),
             ever: HashMap::new(),
-            committed: Vec::new(),
             digests: HashMap::new(),
         }
     }
 
-    fn node(&mut self, id: u64) -> &mut NodeLog {
+    pub(super) fn node(&mut self, id: u64) -> &mut NodeLog {
         &mut self.nodes[id as usize - 1]
     }
 
@@ -141,7 +73,7 @@ impl Logs {
     /// Whether what is durable up to `index` is what the core has there.
     pub(in crate::sim) fn durable_as_written(&self, id: u64, index: Index) -> bool {
         let node = &self.nodes[id as usize - 1];
-        index == Index::ZERO || (node.durable.at(index).is_some() && node.durable.at(index) == node.written.at(index))
+        index == Index::ZERO || node.written.at(index).is_some_and(|link| node.keeps(index, link, &self.truth))
     }
 
     pub(in crate::sim) fn unsynced(&self, id: u64) -> usize {
@@ -149,15 +81,21 @@ impl Logs {
     }
 
     pub(in crate::sim) fn committed(&self) -> Index {
-        Index(self.committed.len() as u64)
+        self.truth.last()
     }
 
     /// A core wants this written, which leads now if it does, and in which term.
     pub(in crate::sim) fn written(&mut self, id: u64, write: &Write, leads: Option<Term>) -> Verdict {
+        if let Some(compaction) = &write.compaction {
+            self.judge_compaction(id, compaction, leads)?;
+        }
         if let Some(from) = write.truncate_from {
             self.judge_truncation(id, from, leads)?;
         }
         let node = &mut self.nodes[id as usize - 1];
+        if let Some(compaction) = &write.compaction {
+            node.written.compact(compaction.last, &self.truth);
+        }
         if let Some(from) = write.truncate_from {
             node.written.truncate_from(from);
         }
@@ -179,11 +117,8 @@ impl Logs {
         // A node leads at most once in a term: who led before and leads now led all the time.
         let led_on = leads.is_some() && leads == node.leads;
         require(!led_on, "leader append-only", id, || format!("it leads and truncates from {from}"))?;
-        let holds_committed = |index: Index| {
-            let committed = self.committed.get(index.previous().0 as usize);
-            committed.is_some_and(|committed| node.written.at(index) == Some(committed.link))
-        };
-        require(!holds_committed(from), "committed for ever", id, || format!("truncates {from}, which is committed"))
+        let holds_committed = self.truth.at(from).is_some_and(|link| node.written.at(from) == Some(link));
+        require(!holds_committed, "committed for ever", id, || format!("truncates {from}, which is committed"))
     }
 
     /// The file system has these writes.
@@ -193,9 +128,9 @@ impl Logs {
 
     /// The disk has everything the file system has.
     pub(in crate::sim) fn synced(&mut self, id: u64) {
-        let node = self.node(id);
+        let node = &mut self.nodes[id as usize - 1];
         for write in std::mem::take(&mut node.unsynced) {
-            node.durable.carry_out(&write);
+            node.durable.carry_out(&write, &self.truth);
             node.durable_hard_state = write.hard_state.unwrap_or(node.durable_hard_state);
         }
     }
@@ -209,17 +144,17 @@ impl Logs {
     ) -> Result<usize, super::Violation> {
         let nothing = RecoveredGroup::default();
         let found = found.unwrap_or(&nothing);
-        let node = self.node(id);
+        let node = &mut self.nodes[id as usize - 1];
         let (mut chain, mut hard_state) = (node.durable.clone(), node.durable_hard_state);
         let fits = |chain: &Chain, hard_state: HardState| {
             let runs = found.log.runs().iter();
             found.hard_state == hard_state
-                && found.log.last() == chain.last()
+                && (found.log.base(), found.log.last()) == (chain.base(), chain.last())
                 && runs.map(|run| (run.first, run.term)).all(|(at, term)| chain.at(at).is_some_and(|l| l.term == term))
         };
         let mut survived = fits(&chain, hard_state).then(|| (0, chain.clone(), hard_state));
         for (count, write) in std::mem::take(&mut node.unsynced).iter().enumerate() {
-            chain.carry_out(write);
+            chain.carry_out(write, &self.truth);
             hard_state = write.hard_state.unwrap_or(hard_state);
             if fits(&chain, hard_state) {
                 survived = Some((count + 1, chain.clone(), hard_state));
@@ -227,7 +162,11 @@ impl Logs {
         }
         let Some((count, chain, hard_state)) = survived else {
             let (durable, last) = (node.durable.last(), found.log.last());
-            let what = format!("synced up to {durable} with {hard_state:?}, found {last} with {:?}", found.hard_state);
+            let base = found.log.base();
+            let what = format!(
+                "synced up to {durable} with {hard_state:?}, found {last} behind {base} with {:?}",
+                found.hard_state
+            );
             return broken("nothing synced is lost", id, what).map(|()| 0);
         };
         (node.written, node.durable, node.durable_hard_state) = (chain.clone(), chain, hard_state);
@@ -244,10 +183,8 @@ impl Logs {
         node.leads = leads;
         let Some(term) = leads else { return Ok(()) };
         // Entries committed in later terms than this leader's are none of its business: it was elected late.
-        let owed = self.committed.partition_point(|committed| committed.by < term);
-        let Some(last) = owed.checked_sub(1) else { return Ok(()) };
-        let index = Index(owed as u64);
-        let complete = node.written.at(index) == Some(self.committed[last].link);
+        let index = self.truth.committed_before(term);
+        let complete = index == Index::ZERO || node.written.at(index) == self.truth.at(index);
         require(complete, "leader completeness", id, || format!("leads {term} without the committed entry at {index}"))
     }
 
@@ -263,29 +200,18 @@ impl Logs {
             let Some(link) = self.nodes[id as usize - 1].written.at(index) else {
                 return broken("committed is in the log", id, format!("{commit} is committed, {index} is not there"));
             };
-            // It was committed in this term or before, and so was everything before it.
-            for earlier in self.committed.iter_mut().rev().take_while(|earlier| earlier.by > term) {
-                earlier.by = term;
-            }
-            self.committed.push(Committed { link, by: term });
-            let configurations = &self.nodes[id as usize - 1].written.configurations;
-            if let Some(configuration) = configurations.iter().find(|(at, _)| *at == index) {
-                self.in_force = configuration.clone();
-                self.once_in_force.push(configuration.1.clone());
-            }
+            self.truth.push(link, term, self.nodes[id as usize - 1].written.configuration_at(index));
             self.judge_quorum(id, index, "committed by a quorum")?;
-            self.judge_leaders(index)?;
+            self.judge_leaders(index, term)?;
         }
-        let known = self.committed.get(commit.previous().0 as usize).map(|committed| committed.link);
-        let same = commit == Index::ZERO || known == self.nodes[id as usize - 1].written.at(commit);
+        let same = commit == Index::ZERO || self.truth.at(commit) == self.nodes[id as usize - 1].written.at(commit);
         require(same, "state machine safety", id, || format!("another {commit} is committed elsewhere"))
     }
 
     /// Whoever leads a later term has what turns out to be committed at `index`.
-    fn judge_leaders(&self, index: Index) -> Verdict {
-        let Committed { link, by } = self.committed[index.previous().0 as usize];
+    fn judge_leaders(&self, index: Index, by: Term) -> Verdict {
         for (id, node) in (1..).zip(&self.nodes) {
-            let complete = node.leads.is_none_or(|term| term <= by) || node.written.at(index) == Some(link);
+            let complete = node.leads.is_none_or(|term| term <= by) || node.written.at(index) == self.truth.at(index);
             require(complete, "leader completeness", id, || format!("leads without {index}, committed by {by}"))?;
         }
         Ok(())
@@ -297,15 +223,15 @@ impl Logs {
         let node = &mut self.nodes[id as usize - 1];
         let last = std::mem::replace(&mut node.applied, index);
         require(index == last.next(), "applied in order", id, || format!("{index} after {last}"))?;
-        let (link, durable) = (node.written.at(index), node.durable.at(index));
-        let Some(link) = link else {
+        let Some(link) = node.written.at(index) else {
             return broken("applied what it has", id, format!("{} is not in its log", entry.id));
         };
         require(link.term == entry.id.term, "applied what it has", id, || format!("{} instead of {link:?}", entry.id))?;
-        require(durable == Some(link), "applied what is durable", id, || format!("{} is not on its disk", entry.id))?;
-        match self.committed.get(index.previous().0 as usize) {
-            Some(committed) => require(committed.link == link, "state machine safety", id, || {
-                format!("{} here, {} elsewhere", entry.id, committed.link.term)
+        let durable = node.keeps(index, link, &self.truth);
+        require(durable, "applied what is durable", id, || format!("{} is not on its disk", entry.id))?;
+        match self.truth.at(index) {
+            Some(committed) => require(committed == link, "state machine safety", id, || {
+                format!("{} here, {} elsewhere", entry.id, committed.term)
             }),
             None => broken("applied what is committed", id, format!("{} is not committed", entry.id)),
         }
@@ -319,8 +245,7 @@ impl Logs {
 
     /// A client was told that the entry at `index` is committed.
     pub(in crate::sim) fn acknowledged(&self, id: u64, entry: EntryId) -> Verdict {
-        let committed = self.committed.get(entry.index.previous().0 as usize);
-        let agreed = committed.is_some_and(|committed| committed.link.term == entry.term);
+        let agreed = self.truth.holds(entry);
         require(agreed, "acknowledged is committed", id, || format!("{entry} was acknowledged"))?;
         self.judge_quorum(id, entry.index, "acknowledged is durable")
     }
@@ -333,29 +258,30 @@ impl Logs {
 
     /// The entry at `index`, which is committed, is on the disks of a quorum, whatever happens to what is not synced.
     fn judge_quorum(&self, id: u64, index: Index, judge: &'static str) -> Verdict {
-        let link = self.committed[index.previous().0 as usize].link;
-        let holds = |node: NodeId| self.nodes[node.0 as usize - 1].durable.at(index) == Some(link);
+        let Some(link) = self.truth.at(index) else { return Ok(()) };
+        let holds = |node: NodeId| self.nodes[node.0 as usize - 1].keeps(index, link, &self.truth);
         let of_quorum = |configuration: &Configuration| configuration.tally(|node| Some(holds(node))) == Tally::Won;
         // A change may be under way: which of the two is in use is the leader's to know.
-        let logs = self.nodes.iter().flat_map(|node| &node.written.configurations);
-        let later = logs.filter(|(at, _)| *at > self.in_force.0).map(|(_, configuration)| configuration);
-        let safe = std::iter::once(&self.in_force.1).chain(later).any(of_quorum);
+        let (since, in_force) = self.truth.in_force();
+        let logs = self.nodes.iter().flat_map(|node| node.written.configurations());
+        let later = logs.filter(|(at, _)| at > since).map(|(_, configuration)| configuration);
+        let safe = std::iter::once(in_force).chain(later).any(of_quorum);
         require(safe, judge, id, || {
             let holders: Vec<_> = (1..=self.nodes.len() as u64).map(NodeId).filter(|node| holds(*node)).collect();
-            format!("{index} of {} is on the disks of {holders:?}, in force is {}", link.term, self.in_force.1)
+            format!("{index} of {} is on the disks of {holders:?}, in force is {in_force}", link.term)
         })
     }
 
     /// Whether no configuration that was ever committed left node `id` out as a voter. It may be the first to know of one.
     pub(in crate::sim) fn always_a_voter(&self, id: u64, commit: Index) -> bool {
-        let known = self.nodes[id as usize - 1].written.configurations.iter().filter(|(at, _)| *at <= commit);
-        let mut all = self.once_in_force.iter().chain(known.map(|(_, configuration)| configuration));
-        all.all(|configuration| configuration.is_voter(NodeId(id)))
+        let known = self.nodes[id as usize - 1].written.configurations().iter().filter(|(at, _)| *at <= commit);
+        let mut all = self.truth.once_in_force().iter().chain(known);
+        all.all(|(_, configuration)| configuration.is_voter(NodeId(id)))
     }
 
     /// The members of the configuration that is committed.
     pub(in crate::sim) fn in_force(&self) -> &Configuration {
-        &self.in_force.1
+        &self.truth.in_force().1
     }
 
     /// Of two nodes that could both be elected now, whoever is up and whatever was promised, one cannot be without somebody
@@ -375,9 +301,10 @@ impl Logs {
 
     /// The configuration that a node would stand in, and who could vote for it, as bits; `None` if they are too few.
     fn electorate<'a>(&'a self, node: &'a NodeLog) -> Option<(&'a Configuration, u64)> {
-        let configuration = node.written.configuration()?;
+        let (_, configuration) = node.written.configuration()?;
         let last = node.written.last();
-        let grants = |id: NodeId| self.nodes[id.0 as usize - 1].durable.last() <= last;
+        let has = |id: NodeId| &self.nodes[id.0 as usize - 1];
+        let grants = |id: NodeId| has(id).durable.last().max(has(id).snapshot) <= last;
         let voters = configuration.members().into_iter().filter(|id| configuration.is_voter(*id) && grants(*id));
         let voters = voters.fold(0, |bits, id| bits | 1 << id.0);
         wins(configuration, voters).then_some((configuration, voters))

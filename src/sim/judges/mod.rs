@@ -3,10 +3,12 @@
 //! Judges see what nobody in the cluster can see: all disks, all clocks, the true order of things. They only look; what
 //! they know they are told by the world when it happens.
 
+mod chain;
 mod fates;
 mod leases;
 mod logs;
 mod memory;
+mod snapshots;
 mod votes;
 
 use std::fmt;

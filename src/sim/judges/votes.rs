@@ -128,6 +128,12 @@ impl Votes {
         })
     }
 
+    /// What a node that leads `term` knew of a peer when somebody looked last: it may know more by now.
+    pub(in crate::sim) fn known_match(&self, id: u64, term: Term, peer: u64) -> Index {
+        let known = self.matches.get(&(id, peer)).filter(|(known, _)| *known == term);
+        known.map_or(Index::ZERO, |(_, matched)| *matched)
+    }
+
     /// Other members, from now on: who leaves and comes back is met anew.
     pub(in crate::sim) fn members_changed(&mut self, id: u64) {
         self.matches.retain(|(leader, _), _| *leader != id);
