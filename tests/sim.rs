@@ -53,7 +53,8 @@ fn seeds_keep_every_promise() {
 /// long at a time when some entries are committed.
 fn one_is_away(retained: usize, away: Duration) -> Report {
     let mut plan = Plan::quiet(3, 3, Duration::from_secs(120));
-    (plan.snapshots.every, plan.core.limits.retained_entries) = (20, retained);
+    (plan.snapshots.every, plan.core.limits.retained_for_peers) = (20, 0);
+    plan.core.limits.retained_entries = retained;
     plan.clients.think = Span::millis(0, 100);
     let crash = |at| Fault {
         at: Duration::from_secs(at),
@@ -82,7 +83,8 @@ fn a_process_dies_at_each_call_of_its_disk_for_snapshots() {
     let (mut total, every) = (Tally::default(), if seeds(12) > 12 { 1 } else { 5 });
     for after in (0..60).step_by(every) {
         let mut plan = Plan::quiet(after, 3, Duration::from_secs(40));
-        (plan.snapshots.every, plan.core.limits.retained_entries) = (20, 0);
+        plan.snapshots.every = 20;
+        (plan.core.limits.retained_entries, plan.core.limits.retained_for_peers) = (0, 0);
         plan.clients.think = Span::millis(0, 200);
         plan.registers.durable = after % 3 == 0;
         let node = Target::Node(3);

@@ -76,6 +76,7 @@ impl Plan {
         };
         snapshots.every = up_to(dice, &[10, 50, 200]);
         self.core.limits.retained_entries = up_to(dice, &[1, 5, 40, 200]) as usize - 1;
+        self.core.limits.retained_for_peers = up_to(dice, &[1, 100, 1_000_000]) as usize - 1;
         for span in [&mut snapshots.taking, &mut snapshots.restoring, &mut snapshots.telling] {
             *span =
                 Span(Duration::ZERO, *dice.pick(&[Duration::ZERO, e / 50, e / 4, e * 2]).unwrap_or(&Duration::ZERO));
