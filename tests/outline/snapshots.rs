@@ -126,7 +126,9 @@ fn r03_b50_an_offer_is_repeated_at_the_pace_of_heartbeats() {
 #[test]
 fn b32_entries_that_are_given_up_while_they_are_read_end_no_leadership() {
     for read in [false, true] {
-        let small = config(|config| (config.limits.retained_entries, config.limits.cache_bytes) = (0, 0));
+        let small = config(|config| {
+            (config.limits.retained_entries, config.limits.retained_for_peers, config.limits.cache_bytes) = (0, 0, 0);
+        });
         let mut lone = Lone::start(small, Disk::founded(voters(3)));
         let sent = lone.elect();
         lone.accept(2, &sent);
