@@ -368,6 +368,33 @@ fn r03_a_leader_keeps_the_log_behind_a_snapshot_that_is_being_fetched() {
     assert_eq!(base(&lone), first, "n3 is at the first");
 }
 
+/// Whoever has fetched a snapshot goes on with the log behind it, though newer ones were taken and offered meanwhile.
+#[test]
+fn r03_who_has_fetched_a_snapshot_goes_on_with_the_log_behind_it() {
+    let mut lone = compacting_but_for(100);
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    let (_, sent) = lone.propose(&["a"]);
+    lone.accept(2, &sent);
+    let first = lone.last();
+    lone.step(Input::SnapshotTaken(first));
+    let offered = lone.pass_with(&[2], 100);
+    n3_has_nothing(&mut lone, &offered);
+    for command in ["b", "c"] {
+        let (_, sent) = lone.propose(&[command]);
+        lone.accept(2, &sent);
+    }
+    let newest = lone.last();
+    lone.step(Input::SnapshotTaken(newest));
+    let offered = lone.pass_with(&[2], 100);
+    assert_eq!(offers(3, &offered), [newest]);
+    let (term, append) = appends_to(3, &offered).pop().unwrap();
+    let mismatch = AppendOutcome::Mismatch { prev: newest.index, last: first, conflict: None };
+    let sent = lone.answer_append(3, term, &append, mismatch);
+    let [(_, append)] = &appends_to(3, &sent)[..] else { panic!("{sent:?}") };
+    assert_eq!((append.slice.prev(), append.slice.len(), append.snapshot), (first, 2, false));
+}
+
 /// `c09`: a snapshot that ends in another entry than the committed one comes from a group that is broken, and is not
 /// believed; the same entry again is harmless.
 #[test]
