@@ -265,6 +265,45 @@ fn c25_a_wish_for_a_snapshot_while_one_is_made_is_not_lost() {
     assert_eq!(took(two), Ok(second));
 }
 
+/// Hands out a snapshot whose source panics when it is read: its first one, the others are empty.
+#[derive(Default)]
+struct PanicsOnce(bool);
+
+impl StateMachine for PanicsOnce {
+    type Output = ();
+    fn apply(&mut self, commands: &[Command]) -> Result<Vec<()>, ApplyError> {
+        Ok(vec![(); commands.len()])
+    }
+    fn snapshot(&mut self) -> Result<Option<SnapshotSource>, ApplyError> {
+        let first = !std::mem::replace(&mut self.0, true);
+        let source: Box<dyn std::io::Read + Send> = if first { Box::new(Panics) } else { Box::new(std::io::empty()) };
+        Ok(Some(SnapshotSource::Stream(source)))
+    }
+}
+
+struct Panics;
+
+impl std::io::Read for Panics {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        panic!("no bytes today")
+    }
+}
+
+/// The panic of a source is one snapshot that failed: whoever waits hears of it, and the next one is taken, of all groups.
+#[test]
+fn a_source_that_panics_is_a_snapshot_that_failed() {
+    let mut cluster = Cluster::start_with(1, compacting);
+    let last = cluster.propose("something").id;
+    let voters = Configuration::of_voters([NodeId(1)]).unwrap();
+    let group = cluster.running[&1].node.create_group(GroupId(2), voters, PanicsOnce::default()).unwrap();
+    let first = wait_for("a leader", || group.propose("x").wait_timeout(LONG).ok()?.ok()).id;
+    let error = took(group.snapshot()).unwrap_err();
+    assert!(matches!(&error, TakeError::Failed(why) if why.contains("no bytes today")), "{error}");
+    assert_eq!((group.snapshots().counters.failed, group.snapshots().making), (1, false));
+    assert_eq!(took(cluster.running[&1].group.snapshot()), Ok(last));
+    assert_eq!(took(group.snapshot()), Ok(first));
+}
+
 /// Takes no snapshots, and is given none.
 struct Plain;
 
@@ -363,7 +402,9 @@ fn a_failed_restore_stops_the_group_here_alone() {
     let mut cluster = Cluster::start_with(3, compacting);
     write(&mut cluster, 300);
     Node::found(cluster.dir(4), cluster_id(), NodeId(4)).unwrap();
-    let node = Node::open(cluster.config(4)).unwrap();
+    let mut config = cluster.config(4);
+    config.limits.waiting_reads = 5;
+    let node = Node::open(config).unwrap();
     let failing = node.join_group(GROUP, Plain).unwrap();
     for (id, running) in &cluster.running {
         let address = node.local_addr().unwrap().to_string();
@@ -381,6 +422,10 @@ fn a_failed_restore_stops_the_group_here_alone() {
         took(failing.snapshot()).unwrap_err().to_string(),
         "the group has stopped on this node: the state machine failed"
     );
+    // However often it is asked: nobody waits there.
+    for _ in 0..10 {
+        assert!(matches!(took(failing.snapshot()), Err(TakeError::Stopped(_))));
+    }
     wait_for("a leader", || (cluster.running[&leader].group.status()?.core.role == RoleKind::Leader).then_some(()));
     assert!(wait(cluster.running[&cluster.leader()].group.propose("goes on")).is_ok());
 }

@@ -309,14 +309,16 @@ impl Backlog {
     }
 
     /// Tells everybody in it that the state machine has failed: what was handed to it may have had an effect.
-    fn refuse(self) {
+    fn refuse(self, queue: &ApplyQueue) {
         let fatal = Fatal::StateMachineFailed;
         for reply in self.replies.into_iter().flatten() {
             reply.failed(Interruption::Stopped(fatal).into());
         }
         for reply in self.reads.into_values().flatten() {
+            queue.release(1);
             reply.answered(Err(ReadError::Stopped(fatal)));
         }
+        queue.release(self.wishes.len());
         for reply in self.wishes {
             reply.answered(Err(TakeError::Stopped(fatal)));
         }
@@ -325,14 +327,14 @@ impl Backlog {
 
 /// Keeps answering until the node is shut down: entries and reads may still be on their way here.
 fn refuse_all(queue: &ApplyQueue, backlog: Backlog) {
-    backlog.refuse();
+    backlog.refuse(queue);
     let mut jobs = Vec::new();
     while queue.jobs.take(&mut jobs, None) == Taken::Items {
         let mut late = Backlog::default();
         for job in jobs.drain(..) {
             late.add(job);
         }
-        late.refuse();
+        late.refuse(queue);
     }
     drop(queue.jobs.drain());
 }
