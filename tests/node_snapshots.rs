@@ -200,6 +200,45 @@ fn a_transfer_goes_on_over_a_change_of_leader() {
     cluster.assert_equal_and_complete();
 }
 
+/// Makes `node` a learner beside the only voter.
+fn add_learner(cluster: &Cluster, node: u64) {
+    let (voters, learners) = (Voters::from_nodes([NodeId(1)]), Voters::from_nodes([NodeId(node)]));
+    let to = Configuration::new(voters, Voters::default(), learners).unwrap();
+    let change = Change { expected: None, to, patience: LONG };
+    cluster.running[&1].group.change(change).wait_timeout(LONG).ok().unwrap().unwrap();
+}
+
+/// Who has fetched a snapshot needs no other: it goes on with the log, which stays behind that one, though a newer snapshot was
+/// taken meanwhile and is offered.
+#[test]
+fn r03_a_snapshot_taken_during_a_transfer_is_not_fetched_too() {
+    let mut cluster = Cluster::start_with(1, |config| {
+        compacting(config);
+        config.limits.retained_for_peers = 1_000_000;
+        config.snapshots.log_bytes = 0;
+        config.snapshots.send_bytes_per_second = Some(512 << 10);
+        config.snapshots.chunk_bytes = 16 << 10;
+    });
+    for nth in 0..20 {
+        cluster.propose(format!("{nth:0>60000}"));
+    }
+    let first = took(cluster.running[&1].group.snapshot()).unwrap();
+    wait_for("a compacted log", || (base(&cluster, 1) == first).then_some(()));
+    cluster.run_newcomer(2);
+    add_learner(&cluster, 2);
+    let snapshots = |cluster: &Cluster| cluster.running[&2].group.snapshots();
+    wait_for("some of it", || snapshots(&cluster).fetching.filter(|progress| progress.bytes_done > 100_000));
+    cluster.propose("more");
+    let second = took(cluster.running[&1].group.snapshot()).unwrap();
+    wait_for("everything", || (applied(&cluster.running[&2].group) >= second.index).then_some(()));
+    wait_for("the end of transfers", || snapshots(&cluster).fetching.is_none().then_some(()));
+    let counters = snapshots(&cluster).counters;
+    assert_eq!((counters.installed, counters.fetch_failed), (1, 0));
+    let bytes = cluster.running[&1].group.snapshots().newest.unwrap().bytes;
+    assert!(counters.fetched_bytes < bytes * 2, "the newer one was given up: {}", counters.fetched_bytes);
+    assert_eq!(base(&cluster, 1), first, "it was kept");
+}
+
 /// On demand: the answer is the last entry, which is as far as was applied; asked again with nothing new, the same; and the
 /// log begins behind it.
 #[test]
@@ -265,6 +304,45 @@ fn c25_a_wish_for_a_snapshot_while_one_is_made_is_not_lost() {
     assert_eq!(took(two), Ok(second));
 }
 
+/// Hands out a snapshot whose source panics when it is read: its first one, the others are empty.
+#[derive(Default)]
+struct PanicsOnce(bool);
+
+impl StateMachine for PanicsOnce {
+    type Output = ();
+    fn apply(&mut self, commands: &[Command]) -> Result<Vec<()>, ApplyError> {
+        Ok(vec![(); commands.len()])
+    }
+    fn snapshot(&mut self) -> Result<Option<SnapshotSource>, ApplyError> {
+        let first = !std::mem::replace(&mut self.0, true);
+        let source: Box<dyn std::io::Read + Send> = if first { Box::new(Panics) } else { Box::new(std::io::empty()) };
+        Ok(Some(SnapshotSource::Stream(source)))
+    }
+}
+
+struct Panics;
+
+impl std::io::Read for Panics {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        panic!("no bytes today")
+    }
+}
+
+/// The panic of a source is one snapshot that failed: whoever waits hears of it, and the next one is taken, of all groups.
+#[test]
+fn a_source_that_panics_is_a_snapshot_that_failed() {
+    let mut cluster = Cluster::start_with(1, compacting);
+    let last = cluster.propose("something").id;
+    let voters = Configuration::of_voters([NodeId(1)]).unwrap();
+    let group = cluster.running[&1].node.create_group(GroupId(2), voters, PanicsOnce::default()).unwrap();
+    let first = wait_for("a leader", || group.propose("x").wait_timeout(LONG).ok()?.ok()).id;
+    let error = took(group.snapshot()).unwrap_err();
+    assert!(matches!(&error, TakeError::Failed(why) if why.contains("no bytes today")), "{error}");
+    assert_eq!((group.snapshots().counters.failed, group.snapshots().making), (1, false));
+    assert_eq!(took(cluster.running[&1].group.snapshot()), Ok(last));
+    assert_eq!(took(group.snapshot()), Ok(first));
+}
+
 /// Takes no snapshots, and is given none.
 struct Plain;
 
@@ -287,6 +365,16 @@ fn a_state_machine_without_snapshots_says_so_and_keeps_its_log() {
     assert_eq!(plain.status().unwrap().core.base, EntryId::ZERO);
 }
 
+/// Changes a byte in the data of a node's only snapshot.
+fn damage_snapshot(cluster: &Cluster, id: u64) {
+    let dir = cluster.dir(id).join("snapshots").join("1");
+    let data = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let data = data.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "data")).unwrap();
+    let mut bytes = std::fs::read(&data).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&data, bytes).unwrap();
+}
+
 /// A damaged snapshot is found out, and what was compacted into it is not made up (bug `d15`): the group does not open, with
 /// an error that says why, again and again; the others go on.
 #[test]
@@ -299,12 +387,7 @@ fn d15_a_damaged_snapshot_refuses_to_open() {
     let last = took(cluster.running[&1].group.snapshot()).unwrap();
     wait_for("a compacted log", || (base(&cluster, 1) == last).then_some(()));
     cluster.stop(1);
-    let dir = cluster.dir(1).join("snapshots").join("1");
-    let data = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let data = data.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "data")).unwrap();
-    let mut bytes = std::fs::read(&data).unwrap();
-    bytes[1000] ^= 1;
-    std::fs::write(&data, bytes).unwrap();
+    damage_snapshot(&cluster, 1);
 
     let node = Node::open(cluster.config(1)).unwrap();
     let error = node.open_group(GROUP, Recorder(Journal::default())).unwrap_err();
@@ -312,6 +395,29 @@ fn d15_a_damaged_snapshot_refuses_to_open() {
     let error = node.open_group(GROUP, Recorder(Journal::default())).unwrap_err();
     assert!(matches!(error, GroupError::Start(_)), "{error}");
     assert!(error.to_string().contains("restore"), "{error}");
+}
+
+/// Whoever finds out while it sends a snapshot that it is damaged takes another, at once: the log behind it is of no use to a
+/// newcomer, nor to itself after a restart.
+#[test]
+fn d15_a_running_node_replaces_a_damaged_snapshot() {
+    let mut cluster = Cluster::start_with(1, |config| {
+        compacting(config);
+        config.snapshots.log_bytes = 0;
+    });
+    write(&mut cluster, 30);
+    let last = took(cluster.running[&1].group.snapshot()).unwrap();
+    wait_for("a compacted log", || (base(&cluster, 1) == last).then_some(()));
+    damage_snapshot(&cluster, 1);
+    cluster.run_newcomer(2);
+    add_learner(&cluster, 2);
+    wait_for("another snapshot", || (installed(&cluster, 2) > 0).then_some(()));
+    cluster.assert_equal_and_complete();
+    cluster.stop(2);
+    cluster.stop(1);
+    cluster.run(1);
+    cluster.propose("after a restart");
+    cluster.assert_equal_and_complete();
 }
 
 /// A backup of one cluster becomes the beginning of another one with other nodes.
@@ -363,7 +469,9 @@ fn a_failed_restore_stops_the_group_here_alone() {
     let mut cluster = Cluster::start_with(3, compacting);
     write(&mut cluster, 300);
     Node::found(cluster.dir(4), cluster_id(), NodeId(4)).unwrap();
-    let node = Node::open(cluster.config(4)).unwrap();
+    let mut config = cluster.config(4);
+    config.limits.waiting_reads = 5;
+    let node = Node::open(config).unwrap();
     let failing = node.join_group(GROUP, Plain).unwrap();
     for (id, running) in &cluster.running {
         let address = node.local_addr().unwrap().to_string();
@@ -381,6 +489,10 @@ fn a_failed_restore_stops_the_group_here_alone() {
         took(failing.snapshot()).unwrap_err().to_string(),
         "the group has stopped on this node: the state machine failed"
     );
+    // However often it is asked: nobody waits there.
+    for _ in 0..10 {
+        assert!(matches!(took(failing.snapshot()), Err(TakeError::Stopped(_))));
+    }
     wait_for("a leader", || (cluster.running[&leader].group.status()?.core.role == RoleKind::Leader).then_some(()));
     assert!(wait(cluster.running[&cluster.leader()].group.propose("goes on")).is_ok());
 }

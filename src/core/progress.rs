@@ -203,6 +203,11 @@ impl Progress {
         self.loading = None;
     }
 
+    /// Entries up to `base` are gone: what was being read of them for this peer may come or not.
+    pub(super) fn given_up_to(&mut self, base: Index) {
+        self.loading = self.loading.filter(|load| load.first > base);
+    }
+
     /// Whether an answer with this echo, from a log that ends at `last`, proves that the peer's disk lost what it had
     /// acknowledged: the request left after its acknowledgement was here. (Answers that only overtook each other echo
     /// an older stamp.)

@@ -313,7 +313,7 @@ impl Core {
             progress.lost_tail(rejection.last.index, answer.stamp);
             self.counters.tails_lost += 1;
             out.events.push(Event::TailLost { peer: from, matched, last: rejection.last.index });
-        } else if progress.rejection_counts(rejection.prev) {
+        } else if progress.rejection_counts(rejection.prev) || rejection.ends_an_offer(log, progress.next_index) {
             progress.probe_after(rejection.retry_after(log));
         } else {
             return;
@@ -361,6 +361,13 @@ struct Rejection {
 }
 
 impl Rejection {
+    /// Whether a peer whose next entry was gone, so that it was offered a snapshot, has come as far as the log reaches back:
+    /// by an older one, or by another leader. It can go on without the one that is offered now.
+    fn ends_an_offer(&self, log: &Log, next: Index) -> bool {
+        let base = log.base().index;
+        next <= base && self.retry_after(log) >= base
+    }
+
     /// The index after which to try next: one round per conflicting term on either side (row `r02`, bug `b30`).
     fn retry_after(&self, log: &Log) -> Index {
         let agree = match self.conflict {

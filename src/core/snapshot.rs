@@ -30,9 +30,10 @@ impl Core {
         self.compact_to(needed.min(always), out);
     }
 
+    /// After a restart the state machine may still need some of what is in the newest snapshot.
     pub(super) fn log_too_long(&mut self, out: &mut Output) {
         if let Some(snapshot) = self.snapshot {
-            self.compact_to(snapshot.index, out);
+            self.compact_to(snapshot.index.min(self.apply.applied), out);
         }
     }
 
@@ -58,10 +59,17 @@ impl Core {
         let Some((last, configuration)) = self.snapshot_at(index).filter(|_| index > self.log.base().index) else {
             return;
         };
-        self.log.compact(last);
+        self.begin_log_behind(last);
         self.configurations.forget_before(configuration.0);
         let compaction = Compaction { last, configuration };
         self.disk.compact(compaction, out);
+    }
+
+    fn begin_log_behind(&mut self, last: EntryId) {
+        self.log.compact(last);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.peers.values_mut().for_each(|peer| peer.given_up_to(last.index));
+        }
     }
 
     /// The state machine was replaced by a snapshot of another node. What the log holds behind it stays if the logs agree
@@ -86,7 +94,7 @@ impl Core {
         }
         let keeps = self.log.contains(last);
         let compaction = Compaction { last, configuration: (configuration.0, configuration.1.encode()) };
-        self.log.compact(last);
+        self.begin_log_behind(last);
         if keeps {
             self.configurations.forget_before(configuration.0);
         } else {

@@ -54,7 +54,7 @@ impl Annex {
         self.applied.0.store(index.0, Ordering::Release);
     }
 
-    fn applied(&self) -> Index {
+    pub(super) fn applied(&self) -> Index {
         Index(self.applied.0.load(Ordering::Acquire))
     }
 

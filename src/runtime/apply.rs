@@ -54,6 +54,8 @@ enum Job {
     SnapshotOver,
     /// The group's log is to become shorter.
     Pressure,
+    /// A snapshot turned out to be damaged.
+    Damage,
     /// Another node's snapshot is to replace the state.
     Restore(Box<(Snapshot, Configuration)>),
 }
@@ -94,6 +96,11 @@ impl ApplyQueue {
     /// The group's log is to become shorter.
     pub(super) fn push_pressure(&self) {
         self.jobs.push(Job::Pressure);
+    }
+
+    /// A snapshot turned out to be damaged: another is to be taken.
+    pub(super) fn push_damage(&self) {
+        self.jobs.push(Job::Damage);
     }
 
     /// Replaces the state by `snapshot`, unless what is applied by then goes as far.
@@ -161,6 +168,8 @@ pub(super) struct Backlog {
     pub(super) wishes: Vec<SnapshotReply>,
     /// The log is to become shorter.
     pub(super) pressed: bool,
+    /// A snapshot is damaged: what the log begins behind may be nowhere else.
+    pub(super) damaged: bool,
     /// What the state is to be replaced by. All entries that precede it in the queue are taken first, and those that follow
     /// it: they are in it, or it is of no use any more.
     pub(super) restore: Option<Box<(Snapshot, Configuration)>>,
@@ -289,6 +298,7 @@ impl Backlog {
             Job::Snapshot(reply) => self.wishes.push(reply),
             Job::SnapshotOver => {}
             Job::Pressure => self.pressed = true,
+            Job::Damage => self.damaged = true,
             Job::Restore(snapshot) => self.restore = Some(snapshot),
             Job::Entries(entries) => {
                 let covered = self.last;
@@ -309,14 +319,16 @@ impl Backlog {
     }
 
     /// Tells everybody in it that the state machine has failed: what was handed to it may have had an effect.
-    fn refuse(self) {
+    fn refuse(self, queue: &ApplyQueue) {
         let fatal = Fatal::StateMachineFailed;
         for reply in self.replies.into_iter().flatten() {
             reply.failed(Interruption::Stopped(fatal).into());
         }
         for reply in self.reads.into_values().flatten() {
+            queue.release(1);
             reply.answered(Err(ReadError::Stopped(fatal)));
         }
+        queue.release(self.wishes.len());
         for reply in self.wishes {
             reply.answered(Err(TakeError::Stopped(fatal)));
         }
@@ -325,14 +337,14 @@ impl Backlog {
 
 /// Keeps answering until the node is shut down: entries and reads may still be on their way here.
 fn refuse_all(queue: &ApplyQueue, backlog: Backlog) {
-    backlog.refuse();
+    backlog.refuse(queue);
     let mut jobs = Vec::new();
     while queue.jobs.take(&mut jobs, None) == Taken::Items {
         let mut late = Backlog::default();
         for job in jobs.drain(..) {
             late.add(job);
         }
-        late.refuse();
+        late.refuse(queue);
     }
     drop(queue.jobs.drain());
 }

@@ -68,7 +68,11 @@ pub(super) struct Shared {
     last_temporary: AtomicU64,
     /// A file that was linked could not be synced: another sync of it may succeed and mean nothing.
     pub(super) links_failed: AtomicBool,
+    /// Told when a snapshot turns out to be damaged.
+    on_damage: Mutex<Option<Arc<OnDamage>>>,
 }
+
+type OnDamage = dyn Fn() + Send + Sync;
 
 #[derive(Default)]
 struct State {
@@ -119,7 +123,7 @@ impl SnapshotStore {
         }
         let dir = dir.to_path_buf();
         let (state, last_temporary, links_failed) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
-        let shared = Shared { fs, dir, config, state, last_temporary, links_failed };
+        let shared = Shared { fs, dir, config, state, last_temporary, links_failed, on_damage: Mutex::default() };
         let mut state = State::default();
         for name in shared.list()? {
             shared.find(&name, &mut state)?;
@@ -193,6 +197,11 @@ impl SnapshotStore {
         state.complete.retain(|held| Arc::strong_count(held) > 1);
         (state.damaged, state.wanted) = (Vec::new(), None);
         self.shared.sweep(&mut state)
+    }
+
+    /// Calls `tell` whenever a snapshot turns out to be damaged from now on, on the thread that reads it: it must not block.
+    pub(crate) fn on_damage(&self, tell: impl Fn() + Send + Sync + 'static) {
+        *self.shared.on_damage.lock() = Some(Arc::new(tell));
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -349,8 +358,9 @@ impl Shared {
 
     /// Nobody will ask for this snapshot any more before there is another one.
     pub(super) fn note_damaged(&self, held: &Held, error: &SnapshotError) {
-        if matches!(error, SnapshotError::Damaged { .. }) {
-            held.damaged.store(true, Ordering::Relaxed);
+        if matches!(error, SnapshotError::Damaged { .. }) && !held.damaged.swap(true, Ordering::Relaxed) {
+            let tell = self.on_damage.lock().clone();
+            tell.inspect(|tell| tell());
         }
     }
 

@@ -397,6 +397,76 @@ fn r03_a_leader_keeps_the_log_behind_a_snapshot_that_is_being_fetched() {
     assert_eq!(base(&lone), first, "n3 is at the first");
 }
 
+/// Whoever has fetched a snapshot goes on with the log behind it, though newer ones were taken and offered meanwhile.
+#[test]
+fn r03_who_has_fetched_a_snapshot_goes_on_with_the_log_behind_it() {
+    let mut lone = compacting_but_for(100);
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    let (_, sent) = lone.propose(&["a"]);
+    lone.accept(2, &sent);
+    let first = lone.last();
+    lone.step(Input::SnapshotTaken(first));
+    let offered = lone.pass_with(&[2], 100);
+    n3_has_nothing(&mut lone, &offered);
+    for command in ["b", "c"] {
+        let (_, sent) = lone.propose(&[command]);
+        lone.accept(2, &sent);
+    }
+    let newest = lone.last();
+    lone.step(Input::SnapshotTaken(newest));
+    let offered = lone.pass_with(&[2], 100);
+    assert_eq!(offers(3, &offered), [newest]);
+    let (term, append) = appends_to(3, &offered).pop().unwrap();
+    let mismatch = AppendOutcome::Mismatch { prev: newest.index, last: first, conflict: None };
+    let sent = lone.answer_append(3, term, &append, mismatch);
+    let [(_, append)] = &appends_to(3, &sent)[..] else { panic!("{sent:?}") };
+    assert_eq!((append.slice.prev(), append.slice.len(), append.snapshot), (first, 2, false));
+}
+
+/// What a slow peer needs may be given up while it is read for it: then it is offered the snapshot, and nothing is broken.
+#[test]
+fn r03_entries_that_are_given_up_while_they_are_read_are_not_missed() {
+    for was_read in [false, true] {
+        let mut lone = Lone::with_log(2, &[2; 9]);
+        let sent = lone.elect();
+        lone.accept(2, &sent);
+        let covered = EntryId::new(9, 2);
+        lone.step(Input::SnapshotTaken(covered));
+        lone.prompt_loads = false;
+        n3_has_nothing(&mut lone, &sent);
+        let load = lone.waiting_loads.pop().unwrap();
+        let entries = was_read.then(|| lone.disk.read(load.first, load.last, load.max_bytes));
+        lone.step(Input::LogTooLong);
+        assert_eq!(base(&lone), covered);
+        lone.step(Input::Loaded { load, entries });
+        assert_eq!((lone.role(), lone.core.status().stopped), (RoleKind::Leader, None), "{was_read}");
+        assert_eq!(offers(3, &lone.pass(100)), [covered]);
+    }
+}
+
+/// A state machine that is behind the newest snapshot, after a restart, still needs what is in it.
+#[test]
+fn r03_a_log_that_is_too_long_keeps_what_is_not_applied() {
+    let mut lone = Lone::with_log(2, &[2; 9]);
+    let covered = EntryId::new(9, 2);
+    lone.disk.snapshot = Some(covered);
+    let mut lone = lone.restart();
+    lone.now = lone.now + ms(E);
+    lone.prompt_loads = false;
+    let sent = lone.elect();
+    lone.accept(2, &sent);
+    let load = lone.waiting_loads.pop().unwrap();
+    lone.step(Input::LogTooLong);
+    assert_eq!(base(&lone), EntryId::ZERO);
+    let entries = lone.disk.read(load.first, load.last, load.max_bytes);
+    lone.prompt_loads = true;
+    lone.step(Input::Loaded { load, entries: Some(entries) });
+    assert_eq!((lone.core.status().applied, lone.core.status().stopped), (lone.last().index, None));
+    lone.step(Input::LogTooLong);
+    assert_eq!(base(&lone), covered);
+}
+
 /// `c09`: a snapshot that ends in another entry than the committed one comes from a group that is broken, and is not
 /// believed; the same entry again is harmless.
 #[test]

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tenure::config::CoreConfig;
 use tenure::config::Priority;
 use tenure::core::{
-    Change, ChangeAnswer, ChangeId, Consistency, Core, Event, Input, Install, Output, Proposed, ReadAnswer, ReadId,
-    RoleKind, TransferAnswer, TransferId,
+    Change, ChangeAnswer, ChangeId, Consistency, Core, Event, Input, Install, Load, Output, Proposed, ReadAnswer,
+    ReadId, RoleKind, TransferAnswer, TransferId,
 };
 use tenure::log::{Entry, EntryKind, HardState, LogSlice};
 use tenure::message::{
@@ -40,6 +40,9 @@ pub struct Lone {
     pub disk: Disk,
     /// Whether writes become durable within the step that asks for them.
     pub prompt_disk: bool,
+    /// Whether entries are read within the step that asks for them; else the tester answers `waiting_loads`.
+    pub prompt_loads: bool,
+    pub waiting_loads: Vec<Load>,
     pub events: Vec<Event>,
     pub applied: Vec<Entry>,
     pub reads: Vec<ReadAnswer>,
@@ -81,6 +84,8 @@ impl Lone {
             now,
             disk,
             prompt_disk,
+            prompt_loads: true,
+            waiting_loads: Vec::new(),
             events: Vec::new(),
             applied: Vec::new(),
             reads: Vec::new(),
@@ -123,6 +128,10 @@ impl Lone {
             self.disk.pending.extend(out.writes.drain(..));
             for load in std::mem::take(&mut out.loads) {
                 self.loads += 1;
+                if !self.prompt_loads {
+                    self.waiting_loads.push(load);
+                    continue;
+                }
                 let entries = Some(self.disk.read(load.first, load.last, load.max_bytes));
                 self.core.step(self.now, Input::Loaded { load, entries }, &mut out);
             }

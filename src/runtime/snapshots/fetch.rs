@@ -70,13 +70,14 @@ impl Fetcher {
     }
 
     fn serve(&self, annex: &Annex, shelf: &Shelf) {
-        match self.fetch(shelf).and_then(|snapshot| Ok((stored(shelf.group, &snapshot)?, snapshot))) {
+        match self.fetch(annex, shelf).and_then(|snapshot| Ok((stored(shelf.group, &snapshot)?, snapshot))) {
             Ok((Stored { last, configuration: (_, configuration) }, snapshot)) => {
                 info!(self.logger, "fetched a snapshot"; "group" => %shelf.group, "last" => %last,
                     "bytes" => snapshot.manifest().bytes());
                 annex.queue.push_restore(snapshot, configuration);
             }
             Err(_) if !self.goes_on() => {}
+            Err(_) if !shelf.lacks_what_is_offered(annex.applied()) => shelf.fetch_over(false),
             Err(error) => {
                 warn!(self.logger, "no snapshot was fetched; tried again as long as a leader offers one";
                     "group" => %shelf.group, "error" => %error);
@@ -89,30 +90,31 @@ impl Fetcher {
         !self.library.fetches.is_closed()
     }
 
-    /// First what is here in part, from the node that it came from, leader or not; only if nobody has that any more the
-    /// newest of the leader's.
-    fn fetch(&self, shelf: &Shelf) -> Result<Snapshot, FetchError> {
+    /// First what is here in part, from the node that it came from, leader or not; only if nobody has that any more, or the
+    /// log has brought what is in it, the newest of the leader's.
+    fn fetch(&self, annex: &Annex, shelf: &Shelf) -> Result<Snapshot, FetchError> {
         let offer = shelf.offered().ok_or(FetchError::NotOffered)?;
         let there = shelf.store.newest().filter(|newest| newest.last().index >= offer.last.index);
         if let Some(there) = there {
             return Ok(there);
         }
-        if let Some(partial) = shelf.store.partial() {
+        if let Some(partial) = shelf.store.partial().filter(|partial| partial.last().index > annex.applied()) {
             let wanted = Wanted { id: Some(partial.id()), at_least: Index::ZERO };
             let mut senders = vec![partial.about().maker, offer.from];
             senders.dedup();
             for sender in senders.into_iter().filter(|sender| *sender != self.node) {
-                match self.fetch_from(sender, wanted, shelf) {
+                match self.fetch_from(sender, wanted, annex, shelf) {
                     Err(FetchError::Pull(PullError::Ended(_) | PullError::Lost(_))) => {}
                     done => return done,
                 }
             }
         }
         let Install { from, last } = shelf.offered().unwrap_or(offer);
-        self.fetch_from(from, Wanted { id: None, at_least: last.index }, shelf)
+        self.fetch_from(from, Wanted { id: None, at_least: last.index }, annex, shelf)
     }
 
-    fn fetch_from(&self, sender: NodeId, wanted: Wanted, shelf: &Shelf) -> Result<Snapshot, FetchError> {
+    fn fetch_from(&self, sender: NodeId, wanted: Wanted, annex: &Annex, shelf: &Shelf) -> Result<Snapshot, FetchError> {
+        let goes_on = || self.goes_on() && shelf.lacks_what_is_offered(annex.applied());
         let network = self.transport.snapshots().ok_or(FetchError::NoDoor)?;
         let mut fetch = Fetch::new(&shelf.store, wanted, FetchConfig::default())?;
         let (noted, told) = (Cell::new(0), Cell::new(None::<Stopwatch>));
@@ -124,7 +126,7 @@ impl Fetcher {
                 info!(self.logger, "fetching a snapshot"; "group" => %shelf.group, "from" => %sender,
                     "bytes" => progress.bytes_done, "of" => progress.bytes_total);
             }
-            self.goes_on()
+            goes_on()
         };
         let mut attempts = 0;
         loop {
@@ -138,7 +140,7 @@ impl Fetcher {
                 }
                 Err(PullError::Lost(error)) => {
                     attempts = if fetch.progress().bytes_received > before { 0 } else { attempts + 1 };
-                    if attempts >= ATTEMPTS || !self.goes_on() {
+                    if attempts >= ATTEMPTS || !goes_on() {
                         return Err(PullError::Lost(error).into());
                     }
                     std::thread::sleep(PAUSE);

@@ -75,8 +75,14 @@ impl Library {
         Ok(shelf)
     }
 
-    /// A group runs from now on: its snapshots are served.
+    /// A group runs from now on: its snapshots are served, and replaced if that shows that they are damaged.
     pub(in crate::runtime) fn opened_group(&self, annex: &Arc<Annex>, shelf: &Shelf) {
+        let weak = Arc::downgrade(annex);
+        shelf.store.on_damage(move || {
+            if let Some(annex) = weak.upgrade() {
+                annex.queue.push_damage();
+            }
+        });
         self.server.add(shelf.store.clone());
         self.running.lock().insert(shelf.group, annex.clone());
     }

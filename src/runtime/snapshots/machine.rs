@@ -1,7 +1,7 @@
 //! The state machine's end of snapshots, on its apply thread: between two calls of `apply`, it hands one out or is
 //! replaced by one.
 
-use slog::info;
+use slog::{info, warn};
 use std::mem;
 use std::time::Instant as Stopwatch;
 
@@ -45,7 +45,7 @@ impl<S: StateMachine> Applier<S> {
 
     /// Hands out a snapshot if somebody wants one or it is time, and none is being made.
     pub(in crate::runtime) fn take_snapshot(&mut self, backlog: &mut Backlog) -> Result<(), ApplyError> {
-        if backlog.wishes.is_empty() && !backlog.pressed && !self.pace.is_due() {
+        if backlog.wishes.is_empty() && !backlog.pressed && !backlog.damaged && !self.pace.is_due() {
             return Ok(());
         }
         let Some(shelf) = self.annex.shelf.clone() else {
@@ -57,6 +57,9 @@ impl<S: StateMachine> Applier<S> {
             return Ok(());
         }
         let pressed = mem::take(&mut backlog.pressed);
+        if mem::take(&mut backlog.damaged) {
+            warn!(self.logger, "a snapshot is damaged; another one is taken"; "group" => %self.group);
+        }
         match self.begin_snapshot(&shelf, &mut backlog.wishes, pressed)? {
             Ok(()) => {}
             Err(answer) => {

@@ -8,7 +8,7 @@ use crate::metrics::SnapshotCounters;
 use crate::snapshot::{Progress, Snapshot, SnapshotStore};
 use crate::sync::Mutex;
 use crate::time::Duration;
-use crate::types::GroupId;
+use crate::types::{GroupId, Index};
 
 /// After an attempt that failed the next waits so long, twice as long each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -119,6 +119,11 @@ impl Shelf {
 
     pub(super) fn offered(&self) -> Option<Install> {
         self.state.lock().offered
+    }
+
+    /// Whether a leader offered something that is not `applied` yet: by now the log may have brought it.
+    pub(super) fn lacks_what_is_offered(&self, applied: Index) -> bool {
+        self.offered().is_some_and(|offer| offer.last.index > applied)
     }
 
     /// The transfer is so far, and so many bytes came in since the last time.

@@ -6,12 +6,13 @@ use std::time::{Instant as Stopwatch, SystemTime, UNIX_EPOCH};
 
 use super::{Library, Shelf, TakeError};
 use crate::runtime::annex::Annex;
+use crate::runtime::apply::guarded;
 use crate::runtime::driver::ShardInput;
 use crate::runtime::queue::Taken;
 use crate::runtime::reply::SnapshotReply;
 use crate::runtime::shard::Entrance;
-use crate::snapshot::{Snapshot, SnapshotError};
-use crate::state_machine::SnapshotSource;
+use crate::snapshot::SnapshotError;
+use crate::state_machine::{ApplyError, SnapshotSource};
 use crate::sync::Arc;
 use crate::types::{EntryId, Index};
 
@@ -50,16 +51,17 @@ impl Taker {
         let Take { annex, shelf, last, configuration, source, replies, pressed } = take;
         let (group, watch) = (shelf.group, Stopwatch::now());
         let go_on = || !self.library.takes.is_closed();
-        let made = match shelf.store.make(last, configuration, now_ms(), source, &go_on) {
+        // The source is the state machine's code.
+        let made = match guarded(|| Ok(shelf.store.make(last, configuration, now_ms(), source, &go_on))) {
             // Another node's was installed meanwhile, or this very one was there: as good.
-            Err(SnapshotError::Stale { .. }) => shelf.store.newest().ok_or(SnapshotError::Busy),
-            made => made,
+            Ok(Err(SnapshotError::Stale { .. })) => shelf.store.newest().ok_or(SnapshotError::Busy.to_string()),
+            Ok(made) => made.map_err(|error| error.to_string()),
+            Err(ApplyError(panicked)) => Err(panicked),
         };
         if !go_on() {
             // Dropping the replies tells those who wait that the node was shut down.
             return;
         }
-        let made: Result<Snapshot, String> = made.map_err(|error| error.to_string());
         shelf.taken(&made);
         let answer = match &made {
             Ok(snapshot) => {
