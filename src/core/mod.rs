@@ -552,12 +552,6 @@ impl Core {
             let last = entries.last().map(|last| last.id);
             contiguous && last.is_some_and(|last| last.index <= load.last && self.log.contains(last))
         };
-        if let LoadPurpose::Peer(peer) = load.purpose
-            && load.first <= self.log.base().index
-        {
-            // The log gave them up meanwhile (bug `b32`): the peer gets a snapshot.
-            return self.loaded_for_peer(now, peer, load, Vec::new(), out);
-        }
         match (entries.filter(as_asked), load.purpose) {
             (None, _) => self.abdicate_and_stop(now, Fatal::LogFailed, out),
             (Some(entries), LoadPurpose::Peer(peer)) => self.loaded_for_peer(now, peer, load, entries, out),

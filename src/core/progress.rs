@@ -203,7 +203,7 @@ impl Progress {
         self.loading = None;
     }
 
-    /// Entries up to `base` are gone: what was being read of them for this peer may come or not.
+    /// Entries up to `base` are gone: what was being read of them for this peer may come or not (bug `b32`).
     pub(super) fn given_up_to(&mut self, base: Index) {
         self.loading = self.loading.filter(|load| load.first > base);
     }

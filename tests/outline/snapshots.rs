@@ -424,27 +424,6 @@ fn r03_who_has_fetched_a_snapshot_goes_on_with_the_log_behind_it() {
     assert_eq!((append.slice.prev(), append.slice.len(), append.snapshot), (first, 2, false));
 }
 
-/// What a slow peer needs may be given up while it is read for it: then it is offered the snapshot, and nothing is broken.
-#[test]
-fn r03_entries_that_are_given_up_while_they_are_read_are_not_missed() {
-    for was_read in [false, true] {
-        let mut lone = Lone::with_log(2, &[2; 9]);
-        let sent = lone.elect();
-        lone.accept(2, &sent);
-        let covered = EntryId::new(9, 2);
-        lone.step(Input::SnapshotTaken(covered));
-        lone.prompt_loads = false;
-        n3_has_nothing(&mut lone, &sent);
-        let load = lone.waiting_loads.pop().unwrap();
-        let entries = was_read.then(|| lone.disk.read(load.first, load.last, load.max_bytes));
-        lone.step(Input::LogTooLong);
-        assert_eq!(base(&lone), covered);
-        lone.step(Input::Loaded { load, entries });
-        assert_eq!((lone.role(), lone.core.status().stopped), (RoleKind::Leader, None), "{was_read}");
-        assert_eq!(offers(3, &lone.pass(100)), [covered]);
-    }
-}
-
 /// A state machine that is behind the newest snapshot, after a restart, still needs what is in it.
 #[test]
 fn r03_a_log_that_is_too_long_keeps_what_is_not_applied() {
