@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use kv_support::{Cluster, run};
+use kv_support::{Cluster, ctl, raft, run};
 use redis::{Commands as _, Connection, RedisResult};
 
 /// Clients that write one key after the other, each until it is acknowledged, whoever is a member.
@@ -100,27 +100,6 @@ fn connect(port: u16) -> RedisResult<Connection> {
     let connection = client.get_connection_with_timeout(Duration::from_secs(2))?;
     connection.set_read_timeout(Some(Duration::from_secs(5)))?;
     Ok(connection)
-}
-
-/// What `kv ctl` says, and its exit status.
-fn ctl(cluster: &Cluster, at: usize, order: &str) -> (i32, String) {
-    let address = cluster.address(at);
-    let arguments: Vec<&str> = ["ctl", "--addr", &address].into_iter().chain(order.split(' ')).collect();
-    let output = run(&arguments);
-    let text = if output.status.success() { output.stdout } else { output.stderr };
-    (output.status.code().unwrap(), String::from_utf8(text).unwrap().trim_end().to_owned())
-}
-
-/// The answer of a node to `RAFT`.
-fn raft<T: redis::FromRedisValue>(cluster: &Cluster, at: usize, order: &str) -> RedisResult<T> {
-    let mut connection = cluster.connect(at)?;
-    // A change may have to wait for a newcomer on a busy machine.
-    connection.set_read_timeout(Some(Duration::from_secs(60)))?;
-    let mut command = redis::cmd("RAFT");
-    order.split(' ').for_each(|word| {
-        command.arg(word);
-    });
-    command.query(&mut connection)
 }
 
 /// The leader's refusal, in words.

@@ -7,6 +7,9 @@
 //! space; what stands behind it is for this program, which sends clients there. So both change together with the members,
 //! and a node that hears of the configuration knows where everybody is.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +36,8 @@ pub(crate) enum Order {
     Change(Wish),
     Transfer(Option<NodeId>),
     Snapshot,
+    /// Into this file, on the host of the node that is asked.
+    Backup(PathBuf),
 }
 
 /// What an administrator wants of the members.
@@ -61,6 +66,7 @@ const USAGE: &[Usage] = &[
     ),
     ("TRANSFER", 0..=1, "TRANSFER [id]: another node is to lead; which one was told to is answered."),
     ("SNAPSHOT", 0..=0, "SNAPSHOT: this node takes a snapshot; the last index in it is answered."),
+    ("BACKUP", 1..=1, "BACKUP path: this node takes a snapshot and writes it to a new file below its --backup-dir."),
     ("HELP", 0..=0, "HELP: this text."),
 ];
 
@@ -86,6 +92,7 @@ pub(crate) fn parse(arguments: &[Bytes]) -> Result<Request, Reply> {
         }
         ("TRANSFER", to) => Order::Transfer(to.first().map(id).transpose()?),
         ("SNAPSHOT", _) => Order::Snapshot,
+        ("BACKUP", [path]) => Order::Backup(OsStr::from_bytes(path).into()),
         _ => Order::Help,
     };
     Ok(Request::Raft(order))
@@ -243,5 +250,7 @@ mod tests {
         }
         assert_eq!(wish("ADD 4 h:1@2 timeout 9").patience, Duration::from_secs(9));
         assert_eq!(parsed("transfer 3"), Ok(Order::Transfer(Some(NodeId(3)))));
+        assert_eq!(parsed("Backup /x"), Ok(Order::Backup("/x".into())));
+        assert_eq!(parsed("BACKUP"), Err("ERR wrong number of arguments for 'raft|backup' command".into()));
     }
 }

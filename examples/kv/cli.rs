@@ -56,6 +56,11 @@ pub(crate) struct Init {
     /// It takes part once `kv ctl add` or `RAFT ADD` has made it a member.
     #[arg(long, value_name = "HOST:RESP_PORT")]
     pub(crate) join: Vec<String>,
+    /// The node founds, with others, a new cluster that begins with this backup: `kv init --restore` with the same file on every
+    /// founder, each an empty directory. The file must still be there at the first `kv serve`. Its checksum is added to the
+    /// name of the cluster.
+    #[arg(long, value_name = "FILE", conflicts_with = "join")]
+    pub(crate) restore: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +112,9 @@ pub(crate) struct Serve {
     /// The most that this node sends of snapshots, in bytes per second. Default: no limit.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) snapshot_rate: Option<u64>,
+    /// `RAFT BACKUP` writes files below this directory, and nowhere else. Default: `backups` in the node's directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) backup_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
     /// How much to log on standard error.
@@ -220,6 +228,11 @@ pub(crate) enum CtlCommand {
     },
     /// Has this node take a snapshot; its log becomes shorter.
     Snapshot,
+    /// Has this node take a snapshot and write it to a new file on its host; `kv init --restore` founds a cluster from it.
+    Backup {
+        /// The file, below what `kv serve --backup-dir` says.
+        path: String,
+    },
 }
 
 #[derive(Debug, Args)]

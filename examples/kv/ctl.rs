@@ -76,7 +76,20 @@ fn order(ctl: &Ctl) -> Result<String, Failed> {
             Answer::Error(text) => Err(Failed::Refused(text)),
             other => Err(Failed::Unknown(format!("the answer is {other:?}"))),
         },
+        CtlCommand::Backup { path } => back_up(&ctl.addr, path),
     }
+}
+
+fn back_up(addr: &str, path: &str) -> Result<String, Failed> {
+    let answer = ask(addr, &["BACKUP".into(), path.into()], SNAPSHOT_TIME)?;
+    if let Answer::Error(text) = answer {
+        return Err(Failed::Refused(text));
+    }
+    let facts = answer.pairs().map(BTreeMap::from_iter);
+    let fact = |name: &str| facts.as_ref()?.get(name);
+    let told = fact("path").zip(fact("last_index")).zip(fact("bytes"));
+    let ((path, last), bytes) = told.ok_or_else(|| Failed::Unknown(format!("the answer is {answer:?}")))?;
+    Ok(format!("{addr} has written {path}: {bytes} bytes, everything up to index {last}."))
 }
 
 fn status(addr: &str) -> Result<String, Failed> {

@@ -1,6 +1,7 @@
 //! The replicated group, as the server sees it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tenure::core::{self, RoleKind};
@@ -9,6 +10,7 @@ use tenure::runtime::{
 };
 use tenure::types::{Index, NodeId};
 
+use super::backup::{Backup, Backups};
 use super::replica::{Done, Failure, Replica, Status, Write};
 use super::store::Outcome;
 
@@ -16,6 +18,7 @@ use super::store::Outcome;
 pub(crate) struct Part {
     pub(crate) node: Arc<Node>,
     pub(crate) group: Group<Outcome>,
+    pub(crate) backups: Backups,
 }
 
 impl Replica for Part {
@@ -44,6 +47,10 @@ impl Replica for Part {
 
     fn snapshot(&self, done: Done<Index>) {
         self.group.snapshot_with(move |answer| done(answer.map(|last| last.index).map_err(Failure::from)));
+    }
+
+    fn backup(&self, to: PathBuf, done: Done<Backup>) {
+        self.backups.order(to, done);
     }
 
     fn connected(&self) -> BTreeSet<NodeId> {
@@ -115,11 +122,15 @@ impl From<TransferError> for Failure {
 
 impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
-        use core::ChangeError::{LeadershipLost, NotLeader, NotReady, Stopped, TimedOut, Transferring};
+        use core::ChangeError::{
+            Barred, LeadershipLost, NotLeader, NotReady, Stopped, TimedOut, TooManyMembers, Transferring,
+        };
         match error {
             ChangeError::Group(NotLeader { leader }) => Self::NotLeader(leader),
             ChangeError::Group(Transferring | NotReady) => Self::HandingOver,
             ChangeError::Group(TimedOut { .. }) => Self::Refused(error.to_string()),
+            // Asking again would not help.
+            ChangeError::Group(Barred(_) | TooManyMembers(_)) => Self::Refused(format!("{error}; nothing was changed")),
             ChangeError::Group(LeadershipLost | Stopped(_)) | ChangeError::ShutDown => Self::Unknown(error.to_string()),
             error => Self::Busy(format!("{error}; nothing was changed")),
         }
@@ -133,5 +144,21 @@ impl From<TakeError> for Failure {
             TakeError::Stopped(_) | TakeError::ShutDown => Self::Stopped(error.to_string()),
             error => Self::Refused(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is told that a group is busy asks again: not where that can never help.
+    #[test]
+    fn a_change_that_never_can_be_is_refused_and_not_put_off() {
+        let failure = |error: core::ChangeError| Failure::from(ChangeError::from(error));
+        for never in [core::ChangeError::Barred(NodeId(2)), core::ChangeError::TooManyMembers(99)] {
+            let text = format!("{never}; nothing was changed");
+            assert_eq!(failure(never), Failure::Refused(text));
+        }
+        assert!(matches!(failure(core::ChangeError::InProgress), Failure::Busy(_)));
     }
 }

@@ -7,9 +7,8 @@
 //! That it joins is noted in its directory before it is founded. A node that founded a cluster of its own after a restart,
 //! because somebody forgot a flag, would be a disaster.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,10 @@ use tenure::runtime::{Group, Node};
 
 use super::client::Connection;
 use super::members::Member;
+use super::note;
 use super::store::Outcome;
+
+const NOTE: &str = "join";
 
 /// How long to wait before members are asked again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -28,24 +30,14 @@ const LOG_EVERY: u32 = 20;
 
 /// Notes durably that the node in `dir` joins, and whom it asks: `host:port` for clients, one a line.
 pub(crate) fn note(dir: &Path, members: &[String]) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let mut file = File::create(path(dir))?;
-    members.iter().try_for_each(|member| writeln!(file, "{member}"))?;
-    file.sync_all()?;
-    File::open(dir)?.sync_all()
+    let lines: String = members.iter().map(|member| format!("{member}\n")).collect();
+    note::write(dir, NOTE, lines.as_bytes())
 }
 
 /// Whom the node in `dir` asks, if it joins.
 pub(crate) fn noted(dir: &Path) -> io::Result<Option<Vec<String>>> {
-    match fs::read_to_string(path(dir)) {
-        Ok(text) => Ok(Some(text.lines().map(String::from).collect())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn path(dir: &Path) -> PathBuf {
-    dir.join("join")
+    let text = note::read(dir, NOTE)?.map(String::from_utf8).transpose().map_err(io::Error::other)?;
+    Ok(text.map(|text| text.lines().map(String::from).collect()))
 }
 
 /// Asks until the group says who its members are, or the node is shut down. For a thread of its own.

@@ -8,7 +8,8 @@
 //!   clients want to know.
 //! - [`server`]: connections. [`replica`]: the seam to the group, [`group`] behind it.
 //! - [`operation`], [`store`]: what is in the log, and what it does to the data.
-//! - [`admin`]: who is a member; [`join`]: how a node becomes one; [`ctl`]: both on the command line.
+//! - [`admin`]: who is a member; [`join`]: how a node becomes one; [`backup`], [`restore`]: how a cluster begins with what
+//!   another had; [`ctl`]: orders on the command line.
 //! - [`serve`]: one node; [`client`]: who asks one; [`demo`]: three of them, a load, a killed leader, and judges.
 //!
 //! `cargo run --release --example kv -- demo` shows it all.
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod admin;
+mod backup;
 mod cli;
 mod client;
 mod command;
@@ -26,10 +28,12 @@ mod demo;
 mod group;
 mod join;
 mod members;
+mod note;
 mod operation;
 mod replica;
 mod reply;
 mod resp;
+mod restore;
 mod serve;
 mod server;
 mod slots;

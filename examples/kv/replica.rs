@@ -1,12 +1,14 @@
 //! What the server needs from the replicated group, and no more: its own tests put something else in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use tenure::quorum::Configuration;
 use tenure::runtime::{Change, SnapshotStatus};
 use tenure::types::{Index, NodeId};
 
+use super::backup::Backup;
 use super::store::Outcome;
 
 /// This node's part in the group. Nothing here blocks.
@@ -28,6 +30,9 @@ pub(crate) trait Replica: Send + Sync + 'static {
 
     /// Takes a snapshot here, and answers the last index in it once it is durable. The callback is called once, on any thread.
     fn snapshot(&self, done: Done<Index>);
+
+    /// Takes a snapshot here and writes it to a file. The callback is called once, on any thread.
+    fn backup(&self, to: PathBuf, done: Done<Backup>);
 
     /// The peers to which messages can leave at the moment.
     fn connected(&self) -> BTreeSet<NodeId>;

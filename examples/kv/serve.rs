@@ -13,23 +13,25 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use slog::{Drain as _, Level, Logger, info, o};
 use tenure::config::{Limits, Priority, Timing};
-use tenure::quorum::{Configuration, Voters};
+use tenure::quorum::Configuration;
 use tenure::runtime::{Group, Node, NodeConfig};
 use tenure::types::{ClusterId, GroupId, NodeId};
 use tenure::wal::{self, RealFs};
 
+use super::backup::Backups;
 use super::cli::{Init, LimitArgs, LogLevel, Serve, StoreKind, Wants};
 use super::group::Part;
 use super::join;
 use super::members::{Member, Members};
 use super::resp;
+use super::restore;
 use super::server::{self, Server};
 use super::store::durable::Durable;
 use super::store::memory::Memory;
 use super::store::{Machine, Outcome, Store};
 
 /// The one group of this server.
-const GROUP: GroupId = GroupId(1);
+pub(crate) const GROUP: GroupId = GroupId(1);
 
 /// How long a node may take to stop.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -44,8 +46,12 @@ pub(crate) struct Refused(String);
 /// # Errors
 /// [`Refused`] if it is founded already or cannot be written.
 pub(crate) fn init(init: &Init) -> Result<(), Refused> {
-    found(&init.dir, &init.cluster, NodeId(init.id), &init.join)?;
-    println!("Node {} of cluster {} is founded in {}", init.id, init.cluster, init.dir.display());
+    let cluster = match &init.restore {
+        Some(backup) => restore::prepare(&init.dir, &init.cluster, backup).map_err(Refused)?,
+        None => init.cluster.clone(),
+    };
+    found(&init.dir, &cluster, NodeId(init.id), &init.join)?;
+    println!("Node {} of cluster {cluster} is founded in {}", init.id, init.dir.display());
     Ok(())
 }
 
@@ -85,13 +91,21 @@ pub(crate) fn serve(serve: &Serve) -> Result<(), Refused> {
         .map_err(|error| Refused(format!("cannot open node {} in {}: {error}", serve.id, serve.dir.display())))?;
     let node = Arc::new(node);
     let store = open_store(serve, &logger)?;
-    let asked =
-        join::noted(&serve.dir).map_err(|error| Refused(format!("cannot read {}: {error}", serve.dir.display())))?;
-    let group = open_group(&node, &members, store.clone(), asked.is_some())?;
+    let unreadable = |error: io::Error| Refused(format!("cannot read {}: {error}", serve.dir.display()));
+    let asked = join::noted(&serve.dir).map_err(unreadable)?;
+    let begins = match restore::noted(&serve.dir).map_err(unreadable)? {
+        Some(backup) => Begins::With(backup),
+        None if asked.is_some() => Begins::Elsewhere,
+        None => Begins::Empty,
+    };
+    let group = open_group(&node, &members, store.clone(), begins)?;
     if let Some(asked) = asked {
         start_learning(asked, node.clone(), group.clone(), logger.clone())?;
     }
-    let (limits, part) = (server_limits(&serve.limits), Part { node: node.clone(), group });
+    let backup_dir = serve.backup_dir.clone().unwrap_or_else(|| serve.dir.join("backups"));
+    let backups = Backups::start(node.clone(), group.clone(), backup_dir, serve.backup_dir.is_none())
+        .map_err(|error| Refused(format!("no thread to write backups: {error}")))?;
+    let (limits, part) = (server_limits(&serve.limits), Part { node: node.clone(), group, backups });
     let server = Server::start(resp, limits, members, store, Arc::new(part), logger.clone())
         .map_err(|error| Refused(format!("cannot listen for clients on {resp}: {error}")))?;
     info!(logger, "serving"; "clients" => %server.address(), "peers" => %listen, "dir" => %serve.dir.display());
@@ -215,17 +229,32 @@ fn open_store(serve: &Serve, logger: &Logger) -> Result<Arc<dyn Store>, Refused>
     }
 }
 
-fn open_group(node: &Node, members: &Members, store: Arc<dyn Store>, joins: bool) -> Result<Group<Outcome>, Refused> {
+/// How the group begins on a node that has nothing of it yet.
+enum Begins {
+    Empty,
+    /// With a backup.
+    With(PathBuf),
+    /// Others have founded it.
+    Elsewhere,
+}
+
+fn open_group(
+    node: &Node,
+    members: &Members,
+    store: Arc<dyn Store>,
+    begins: Begins,
+) -> Result<Group<Outcome>, Refused> {
     let machine = Machine::new(store);
-    let opened = if node.groups().contains(&GROUP) {
-        node.open_group(GROUP, machine)
-    } else if joins {
-        node.join_group(GROUP, machine)
-    } else {
-        let voters = Voters::from_nodes(members.all.keys().copied());
-        let configuration = Configuration::new(voters, Voters::default(), Voters::default());
-        let configuration = configuration.map_err(|error| Refused(format!("--peer: {error}")))?;
-        node.create_group(GROUP, configuration, machine)
+    let configuration = Configuration::of_voters(members.all.keys().copied());
+    let configuration = configuration.map_err(|error| Refused(format!("--peer: {error}")));
+    let opened = match begins {
+        _ if node.groups().contains(&GROUP) => node.open_group(GROUP, machine),
+        Begins::Elsewhere => node.join_group(GROUP, machine),
+        Begins::Empty => node.create_group(GROUP, configuration?, machine),
+        Begins::With(backup) => {
+            let mut file = restore::open(&backup, &node.identity().cluster).map_err(Refused)?;
+            node.restore_group(GROUP, configuration?, &mut file, machine)
+        }
     };
     opened.map_err(|error| Refused(format!("cannot open the group: {error}")))
 }

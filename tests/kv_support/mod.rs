@@ -46,6 +46,8 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 pub struct Cluster {
     dir: tempfile::TempDir,
     peers: Vec<String>,
+    /// The first node's id; the others follow.
+    first: usize,
     pub ports: Vec<u16>,
     pub nodes: Vec<Option<Child>>,
     /// What every node is started with from now on beside the usual.
@@ -63,38 +65,50 @@ impl Cluster {
 
     /// Founds three nodes and starts them, each with these arguments.
     pub fn start_with(more: &[&str]) -> Self {
-        let (ports, peer_ports) = (free_ports(3), free_ports(3));
-        let peer = |at: usize| format!("{}=127.0.0.1:{}@{}", at + 1, ports[at], peer_ports[at]);
-        let peers = (0..3).map(peer).collect();
-        let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self {
-            dir,
-            peers,
-            ports,
-            nodes: vec![None, None, None],
-            more: more.iter().map(|argument| (*argument).to_owned()).collect(),
-        };
-        for at in 0..3 {
-            let id = (at + 1).to_string();
-            let founded =
-                run(&["init", "--cluster", "test", "--id", &id, "--dir", cluster.node_dir(at).to_str().unwrap()]);
+        let mut cluster = Self::planned(1, more);
+        for at in 0..FOUNDERS {
+            let founded = cluster.found(at, &[]);
             assert!(founded.status.success(), "{founded:?}");
             cluster.start_node(at);
         }
         cluster
     }
 
+    /// Three nodes, the first with this id, that are yet to be founded and started, each with these arguments.
+    pub fn planned(first: usize, more: &[&str]) -> Self {
+        let (ports, peer_ports) = (free_ports(3), free_ports(3));
+        let peer = |at: usize| format!("{}=127.0.0.1:{}@{}", at + first, ports[at], peer_ports[at]);
+        let peers = (0..3).map(peer).collect();
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            dir,
+            peers,
+            first,
+            ports,
+            nodes: vec![None, None, None],
+            more: more.iter().map(|argument| (*argument).to_owned()).collect(),
+        }
+    }
+
+    /// Founds a node's directory; what the program said.
+    pub fn found(&self, at: usize, more: &[&str]) -> Output {
+        let (id, dir) = (self.id(at), self.node_dir(at));
+        let init = ["init", "--cluster", "test", "--id", &id, "--dir", dir.to_str().unwrap()];
+        run(&init.into_iter().chain(more.iter().copied()).collect::<Vec<_>>())
+    }
+
+    fn id(&self, at: usize) -> String {
+        (at + self.first).to_string()
+    }
+
     /// Founds a node that joins, and is told of node 1 alone; starts it.
     pub fn start_newcomer(&mut self) -> usize {
         let at = self.nodes.len();
         let (resp, peer) = (free_ports(1)[0], free_ports(1)[0]);
-        self.peers.push(format!("{}=127.0.0.1:{resp}@{peer}", at + 1));
+        self.peers.push(format!("{}=127.0.0.1:{resp}@{peer}", self.id(at)));
         self.ports.push(resp);
         self.nodes.push(None);
-        let (id, dir) = ((at + 1).to_string(), self.node_dir(at));
-        let member = self.address(0);
-        let init = ["init", "--cluster", "test", "--join", &member, "--id", &id, "--dir", dir.to_str().unwrap()];
-        let founded = run(&init);
+        let founded = self.found(at, &["--join", &self.address(0)]);
         assert!(founded.status.success(), "{founded:?}");
         self.start_node(at);
         at
@@ -122,7 +136,7 @@ impl Cluster {
         let dir = self.node_dir(at).to_str().unwrap().to_owned();
         let mut arguments =
             ["serve", "--stop-with-stdin", "--election-timeout", "300", "--dir", &dir].map(String::from).to_vec();
-        arguments.extend(["--id".into(), (at + 1).to_string()]);
+        arguments.extend(["--id".into(), self.id(at)]);
         arguments.extend(self.more.iter().cloned());
         let known = if at < FOUNDERS { &self.peers[..FOUNDERS] } else { &self.peers[at..=at] };
         arguments.extend(known.iter().flat_map(|peer| ["--peer".to_owned(), peer.clone()]));
@@ -227,6 +241,27 @@ impl Drop for Cluster {
             let _ = child.wait();
         }
     }
+}
+
+/// What `kv ctl` says, and its exit status.
+pub fn ctl(cluster: &Cluster, at: usize, order: &str) -> (i32, String) {
+    let address = cluster.address(at);
+    let arguments: Vec<&str> = ["ctl", "--addr", &address].into_iter().chain(order.split(' ')).collect();
+    let output = run(&arguments);
+    let text = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap().trim_end().to_owned())
+}
+
+/// The answer of a node to `RAFT`.
+pub fn raft<T: redis::FromRedisValue>(cluster: &Cluster, at: usize, order: &str) -> RedisResult<T> {
+    let mut connection = cluster.connect(at)?;
+    // A change may have to wait for a newcomer on a busy machine.
+    connection.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut command = redis::cmd("RAFT");
+    order.split(' ').for_each(|word| {
+        command.arg(word);
+    });
+    command.query(&mut connection)
 }
 
 /// Ports below the range from which the system takes those of outgoing connections, so that a killed node's port does

@@ -9,6 +9,7 @@ use tenure::snapshot::Progress;
 use tenure::types::{Index, NodeId};
 
 use super::super::admin::{self, Order, Wish};
+use super::super::backup::Backup;
 use super::super::replica::{Failure, Status};
 use super::super::reply::{Protocol, Reply};
 use super::Shared;
@@ -31,6 +32,10 @@ impl Orderer {
             Order::Snapshot => {
                 let done = self.later(shared, |last: Index| number(last.0));
                 shared.replica.snapshot(Box::new(done));
+            }
+            Order::Backup(path) => {
+                let done = self.later(shared, backed_up);
+                shared.replica.backup(path, Box::new(done));
             }
             Order::Change(wish) => self.change(shared, &wish),
         }
@@ -75,6 +80,15 @@ impl Orderer {
 
 fn number(number: u64) -> Reply {
     Reply::Integer(number.try_into().unwrap_or(i64::MAX))
+}
+
+fn backed_up(backup: Backup) -> Reply {
+    facts([
+        ("path", backup.path.display().to_string()),
+        ("last_index", backup.last.index.0.to_string()),
+        ("last_term", backup.last.term.0.to_string()),
+        ("bytes", backup.bytes.to_string()),
+    ])
 }
 
 /// What this node knows of the group.

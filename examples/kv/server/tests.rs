@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tenure::quorum::Configuration;
@@ -12,6 +13,7 @@ use tenure::types::{EntryId, Index, NodeId};
 
 use parking_lot::Mutex;
 
+use super::super::backup::Backup;
 use super::super::replica::{Done, Failure, Status, Write};
 use super::super::store::Machine;
 use super::super::store::memory::Memory;
@@ -54,6 +56,10 @@ impl Replica for Stage {
 
     fn snapshot(&self, done: Done<Index>) {
         done(Ok(Index(6)));
+    }
+
+    fn backup(&self, to: PathBuf, done: Done<Backup>) {
+        done(Ok(Backup { path: to, last: EntryId::new(6, 3), bytes: 99 }));
     }
 
     fn connected(&self) -> BTreeSet<NodeId> {
@@ -409,6 +415,8 @@ fn orders_are_carried_out_at_the_leader_and_answered_in_their_turn() {
     talk.hears("+OK\r\n+OK\r\n-ERR n4 did not catch up in time\r\n-ERR node 7 is no member; nothing was changed\r\n");
     talk.hears(":2\r\n-TRYAGAIN leadership is being handed over; not executed\r\n:6\r\n+PONG\r\n");
     stage.leads.store(false, Ordering::Release);
+    talk.say("RAFT BACKUP b\r\n");
+    talk.hears("*8\r\n$4\r\npath\r\n$1\r\nb\r\n$10\r\nlast_index\r\n$1\r\n6\r\n$9\r\nlast_term\r\n$1\r\n3\r\n$5\r\nbytes\r\n$2\r\n99\r\n");
     talk.say("RAFT REMOVE 2\r\nRAFT FOO\r\n");
     talk.hears("-MOVED 0 127.0.0.1:7002\r\n-ERR unknown subcommand 'FOO'. Try RAFT HELP.\r\n");
 }
