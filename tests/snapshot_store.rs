@@ -18,7 +18,7 @@ use support::{DIR, Files, config, content, fetch_all, files, make, open, read, s
 use tenure::sim::disk::{Fault, SimFs};
 use tenure::snapshot::{Form, ImportAs, Manifest, Snapshot, SnapshotError, SnapshotStore};
 use tenure::state_machine::{SnapshotSource, SourceContent, SourceFile};
-use tenure::types::{ClusterId, EntryId, GroupId, Index, NodeId};
+use tenure::types::{ClusterId, EntryId, GroupId, Index, NodeId, Term};
 use tenure::wal::{Fs as _, RealFs};
 
 /// The first of two states of a machine, and the second, which has a file in common with it.
@@ -417,14 +417,14 @@ fn an_export_founds_another_cluster() {
     let store = SnapshotStore::open(Arc::new(SimFs::new()), Path::new(DIR), other).unwrap();
     let import = |import_as| store.import(&mut &exported[..], import_as, 5, &|| true);
     assert!(matches!(import(ImportAs::Itself), Err(SnapshotError::Foreign { .. })));
-    let founding =
-        ImportAs::Founding { last: EntryId::new(1, 1), configuration: (Index(1), bytes::Bytes::from_static(b"n7")) };
+    let founding = ImportAs::Founding { configuration: bytes::Bytes::from_static(b"n7") };
     let imported = import(founding).unwrap();
     let about = imported.manifest().about();
     assert_eq!(
-        (about.cluster.as_str(), about.group, about.maker, about.last),
-        ("other", GroupId(9), NodeId(7), EntryId::new(1, 1))
+        (about.cluster.as_str(), about.group, about.maker, about.last.index),
+        ("other", GroupId(9), NodeId(7), Index(1))
     );
+    assert!(about.last.term > Term(1), "no group that begins with nothing has it");
     assert_eq!(read(&imported), first);
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tenure::snapshot::{ImportAs, SnapshotStore, StoreConfig};
-use tenure::types::{ClusterId, EntryId, Index, NodeId};
+use tenure::types::{ClusterId, NodeId};
 use tenure::wal::RealFs;
 
 use super::note;
@@ -98,7 +98,7 @@ fn verify(dir: &Path, cluster: &ClusterId, file: &mut File) -> Result<(), Box<dy
     let trial = dir.join("trial");
     let imported = (|| {
         let config = StoreConfig::new(cluster.clone(), GROUP, NodeId(1));
-        let beginning = ImportAs::Founding { last: EntryId::new(1, 1), configuration: (Index(1), Bytes::new()) };
+        let beginning = ImportAs::Founding { configuration: Bytes::new() };
         SnapshotStore::open(Arc::new(RealFs), &trial, config)?.import(file, beginning, 0, &|| true)?;
         Ok(())
     })();

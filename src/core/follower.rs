@@ -80,8 +80,12 @@ impl Core {
     /// Checks `prev`, removes what conflicts and appends what is new.
     fn take_slice(&mut self, leader: NodeId, slice: LogSlice, out: &mut Output) -> Result<AppendOutcome, Fatal> {
         let prev = slice.prev();
-        // What is below the base was committed: no leader has anything else there (bug `c11`).
-        if prev.index >= self.log.base().index && !self.log.contains(prev) {
+        // What is up to the base was committed: no leader has anything else there (bug `c11`).
+        let base = self.log.base();
+        if prev.index == base.index && prev != base {
+            return Err(Fatal::CommittedOverwritten { leader, ours: base, theirs: prev });
+        }
+        if prev.index >= base.index && !self.log.contains(prev) {
             return Ok(self.mismatch(prev));
         }
         let slice = self.within_write_budget(slice);

@@ -84,11 +84,11 @@ pub struct Restored {
 }
 
 /// The entry that a group begins with.
-pub(crate) const FOUNDING: EntryId = EntryId { term: Term(1), index: Index(1) };
+const FOUNDING: EntryId = EntryId { term: Term(1), index: Index(1) };
 
 /// The hard state that a group begins with: in the term of its first entry nobody votes.
-fn founding_state() -> HardState {
-    HardState { term: FOUNDING.term, vote: None, longest_promise: Duration::ZERO }
+fn founding_state(term: Term) -> HardState {
+    HardState { term, vote: None, longest_promise: Duration::ZERO }
 }
 
 impl Restored {
@@ -97,7 +97,7 @@ impl Restored {
     /// Make the [`Write`] durable before the core is started.
     #[must_use]
     pub fn founding(configuration: Configuration) -> (Write, Self) {
-        let (id, hard_state) = (FOUNDING, founding_state());
+        let (id, hard_state) = (FOUNDING, founding_state(FOUNDING.term));
         let entry = Entry { id, kind: EntryKind::Configuration, payload: configuration.encode() };
         let mut log = Log::new();
         log.append(entry.clone());
@@ -106,13 +106,13 @@ impl Restored {
         (write, Self { hard_state, log, configurations, applied: Index::ZERO, snapshot: None, founded_now: true })
     }
 
-    /// A new group that begins with a snapshot of another, which is its first entry, `1@1`: the state machine is restored
+    /// A new group that begins with a snapshot of another, which is its first entry, `last`: the state machine is restored
     /// from it first. Every founder begins with the same one.
     ///
     /// Make the [`Write`] durable before the core is started.
     #[must_use]
-    pub fn founding_with_snapshot(configuration: Configuration) -> (Write, Self) {
-        let (last, hard_state) = (FOUNDING, founding_state());
+    pub fn founding_with_snapshot(last: EntryId, configuration: Configuration) -> (Write, Self) {
+        let hard_state = founding_state(last.term);
         let compaction = Compaction { last, configuration: (last.index, configuration.encode()) };
         let mut log = Log::new();
         log.compact(last);

@@ -21,7 +21,7 @@ use super::persist::Device;
 use super::snapshots::{Library, Shelf, SnapshotOptions, now_ms};
 use super::stores::KnownStores;
 use crate::config::{ConfigError, Limits, Timing};
-use crate::core::{FOUNDING, Load, Restored};
+use crate::core::{Load, Restored};
 use crate::log::Write;
 use crate::metrics::NodeMetrics;
 use crate::quorum::Configuration;
@@ -282,9 +282,9 @@ impl Node {
         let store = &self.shelf(group)?.store;
         // What an attempt before this one has left: the group was not founded.
         store.clear()?;
-        let import_as = ImportAs::Founding { last: FOUNDING, configuration: (FOUNDING.index, configuration.encode()) };
-        store.import(from, import_as, now_ms(), &|| true)?;
-        let founding = Restored::founding_with_snapshot(configuration);
+        let import_as = ImportAs::Founding { configuration: configuration.encode() };
+        let snapshot = store.import(from, import_as, now_ms(), &|| true)?;
+        let founding = Restored::founding_with_snapshot(snapshot.last(), configuration);
         self.found_group(group, founding, machine, &mut place)
     }
 

@@ -14,7 +14,7 @@ use super::make::{Writer, fill};
 use super::manifest::{About, MANIFEST_BYTES_MAX, Malformed, Manifest};
 use super::read::Snapshot;
 use super::store::SnapshotStore;
-use crate::types::{EntryId, Index};
+use crate::types::{EntryId, Index, Term};
 use bytes::Bytes;
 
 const MAGIC: [u8; 8] = *b"TENUREXP";
@@ -27,13 +27,12 @@ const VERSION: u32 = 1;
 pub enum ImportAs {
     /// As what it was: the same cluster and group.
     Itself,
-    /// As the beginning of another cluster or group, whose first log entry comes after `last`: what the old one was, and
-    /// who was in it, is forgotten.
+    /// As the beginning of another cluster or group, in which it is the first entry: what the old one was, and who was in
+    /// it, is forgotten. That entry's term follows from the export, so that founders who were given different ones do not
+    /// take each other's logs for their own.
     Founding {
-        /// The last entry that the new group takes as done.
-        last: EntryId,
-        /// The new group's configuration: where it stands, at most at `last`, and its bytes.
-        configuration: (Index, Bytes),
+        /// The bytes of the new group's configuration.
+        configuration: Bytes,
     },
 }
 
@@ -83,7 +82,9 @@ impl SnapshotStore {
         let config = self.config();
         let manifest = match import_as {
             ImportAs::Itself => exported,
-            ImportAs::Founding { last, configuration } => {
+            ImportAs::Founding { configuration } => {
+                let last = first_entry(&exported);
+                let configuration = (last.index, configuration);
                 let (cluster, group, maker) = (config.cluster.clone(), config.group, config.node);
                 exported.renamed(About { cluster, group, last, configuration, maker, created_ms })?
             }
@@ -106,6 +107,12 @@ impl SnapshotStore {
         }
         making.commit(manifest)
     }
+}
+
+/// The entry that a group begins with whose state is this export. A group that begins with nothing begins in term 1.
+fn first_entry(exported: &Manifest) -> EntryId {
+    let [a, b, c, d, ..] = exported.id().0;
+    EntryId { index: Index(1), term: Term(2 + u64::from(u32::from_le_bytes([a, b, c, d]))) }
 }
 
 fn read_manifest(from: &mut dyn Read) -> Result<Manifest, SnapshotError> {

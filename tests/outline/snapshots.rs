@@ -2,7 +2,7 @@
 
 use super::*;
 use tenure::config::CoreConfig;
-use tenure::core::{Fatal, Install};
+use tenure::core::{Core, Fatal, Install, Restored};
 use tenure::quorum::{Configuration, Voters};
 
 /// Keeps nothing behind a snapshot.
@@ -462,6 +462,18 @@ fn r03_c09_a_snapshot_does_not_replace_what_is_committed() {
     installed(&mut lone, theirs, &voters(3));
     assert_eq!(lone.core.status().stopped, Some(Fatal::SnapshotContradicts { ours, theirs }));
     assert_eq!(lone.last(), EntryId::new(5, 2), "the log stays");
+}
+
+/// Two founders that began with different backups: neither takes the other's log for its own, and it is told.
+#[test]
+fn r03_a_leader_whose_log_begins_with_another_entry_is_not_followed() {
+    let mut lone = Lone::of(3);
+    let (ours, theirs) = (EntryId::new(1, 70), EntryId::new(1, 80));
+    let (_, founded) = Restored::founding_with_snapshot(ours, voters(3));
+    lone.core = Core::new(lone.core.config().clone(), founded, lone.now, &mut Output::new()).unwrap();
+    lone.append_from(2, 81, theirs, vec![command(2, 81)], 2);
+    let stopped = Fatal::CommittedOverwritten { leader: NodeId(2), ours, theirs };
+    assert_eq!(lone.core.status().stopped, Some(stopped));
 }
 
 /// `b54`: a joint configuration with learners comes with the snapshot in whole, and after a restart as well; whoever leads
