@@ -6,12 +6,15 @@ mod node_support;
 
 use node_support::{Cluster, GROUP, Journal, LONG, Recorder, applied, cluster_id, wait, wait_for};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tenure::core::RoleKind;
 use tenure::quorum::{Configuration, Voters};
 use tenure::runtime::{Change, GroupError, Node, NodeConfig, SnapshotTicket, TakeError};
+use tenure::snapshot::{SnapshotStore, StoreConfig};
 use tenure::state_machine::{ApplyError, Command, SnapshotSource, StateMachine};
 use tenure::types::{EntryId, GroupId, Index, NodeId};
+use tenure::wal::RealFs;
 
 /// Snapshots are taken all the time, and nothing stays behind them for slow peers.
 fn compacting(config: &mut NodeConfig) {
@@ -461,6 +464,24 @@ fn a_backup_is_restored_into_a_new_cluster() {
     }
     let error = new.running[&11].node.restore_group(GROUP, voters, &mut &backup[..], Plain).unwrap_err();
     assert!(matches!(error, GroupError::Exists(GROUP)), "{error}");
+}
+
+/// What an attempt to restore a backup has left, which a crash ended before the group was founded, is nothing that a group begins
+/// with that is joined afterwards: others may have founded it with something else.
+#[test]
+fn leftovers_of_a_restoration_are_not_what_a_group_is_joined_with() {
+    let cluster = Cluster::start_with(0, compacting);
+    Node::found(cluster.dir(1), cluster_id(), NodeId(1)).unwrap();
+    let dir = cluster.dir(1).join("snapshots").join("1");
+    let store = SnapshotStore::open(Arc::new(RealFs), &dir, StoreConfig::new(cluster_id(), GROUP, NodeId(1))).unwrap();
+    let configuration = (Index(1), Configuration::of_voters([NodeId(1)]).unwrap().encode());
+    let source = SnapshotSource::Stream(Box::new(&b"of a backup"[..]));
+    store.make(EntryId::new(1, 1), configuration, 0, source, &|| true).unwrap();
+
+    let node = Node::open(cluster.config(1)).unwrap();
+    let group = node.join_group(GROUP, Plain).unwrap();
+    let begins = group.status().unwrap().core.applied;
+    assert_eq!((begins, group.snapshots().newest), (Index::ZERO, None));
 }
 
 /// A node whose state machine fails while a snapshot replaces its state stops the group and says so; the others go on.

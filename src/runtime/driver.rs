@@ -307,10 +307,13 @@ impl Shard {
                 self.step(now, group, Input::LogTooLong);
             }
             ShardInput::SnapshotInstalled { group, last, configuration } => {
-                if let Some(hosted) = self.groups.get_mut(&group) {
+                // One that contradicts what is committed has replaced nothing: the core stops.
+                if let Some(hosted) =
+                    self.groups.get_mut(&group).filter(|hosted| hosted.core().contradiction(last).is_none())
+                {
                     self.counters.unknown += hosted.replaced_up_to(last.index, effects);
-                    self.step(now, group, Input::SnapshotInstalled { last, configuration });
                 }
+                self.step(now, group, Input::SnapshotInstalled { last, configuration });
             }
         }
     }

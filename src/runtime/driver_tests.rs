@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::CoreConfig;
-use crate::core::RoleKind;
+use crate::core::{Fatal, RoleKind};
 use crate::log::LogSlice;
 use crate::message::{Abdicate, AppendEntries, Body};
 use crate::quorum::Configuration;
@@ -519,6 +519,26 @@ fn c33_a_snapshot_in_place_of_an_entry_leaves_its_outcome_unknown() {
     let read = bench.read(Consistency::Local);
     bench.flush();
     assert_eq!(read.wait_timeout(Duration::ZERO).ok(), Some(Ok(last.index)), "the state machine is there already");
+}
+
+/// `c09`: a snapshot that contradicts what is committed replaced nothing: the group stops, and nobody is told that the state
+/// machine is further than it is.
+#[test]
+fn c09_a_snapshot_that_contradicts_answers_nobody() {
+    let mut bench = Bench::new(1, [1, 2, 3]);
+    bench.elect_by(&[2, 3]);
+    let waiting = bench.propose(GROUP);
+    bench.flush();
+    bench.answer(&[2, 3]);
+    let (commit, term) = (bench.core().commit, bench.core().term);
+    assert!(bench.core().durable < commit, "its own disk has not moved");
+    let theirs = EntryId { term: Term(term.0 + 1), index: commit };
+    let voters = Configuration::of_voters([1, 2, 3].map(NodeId)).unwrap();
+    bench.handle(ShardInput::SnapshotInstalled { group: GROUP, last: theirs, configuration: (Index(1), voters) });
+    bench.flush();
+    let stopped = Fatal::SnapshotContradicts { ours: EntryId { term, index: commit }, theirs };
+    assert_eq!(bench.core().stopped, Some(stopped));
+    assert_eq!(answered(waiting), Some(Err(ProposalError::Unknown(Interruption::Stopped(stopped)))));
 }
 
 /// A group without a leader says why after each lost round, and once that it has lasted for long; the same again after

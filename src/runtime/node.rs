@@ -327,6 +327,11 @@ impl Node {
     /// [`GroupError`]: the group is not running. [`GroupError::Exists`] if it is on this disk already.
     pub fn join_group<S: StateMachine>(&self, group: GroupId, machine: S) -> Result<Group<S::Output>, GroupError> {
         let mut place = self.reserve_new(group)?;
+        let store = &self.shelf(group)?.store;
+        if machine.applied() == Index::ZERO && store.newest().is_some_and(|newest| newest.last() == FOUNDING) {
+            // What an attempt to restore a backup has left: others may have founded the group with something else.
+            store.clear()?;
+        }
         let handle = self.engine.open_group(group, Restored::joining(), machine)?;
         place.becomes = Becomes::Open;
         Ok(handle)
