@@ -43,12 +43,6 @@ pub trait StateMachine: Send + 'static {
         Index::ZERO
     }
 
-    /// The last index whose effect survives a power cut. The log is kept from the entry after it. A machine in memory
-    /// answers [`Index::ZERO`] (the default).
-    fn durable(&self) -> Index {
-        Index::ZERO
-    }
-
     /// A source from which the state as it is now can be read: with the effect of every command handed over so far and
     /// of none after. `None` (the default): this machine makes no snapshots.
     ///

@@ -51,7 +51,9 @@ enum Job {
     /// Somebody wants a snapshot.
     Snapshot(SnapshotReply),
     /// The snapshot in the making is there, or failed: the next may begin.
-    SnapshotOver,
+    SnapshotOver {
+        failed: bool,
+    },
     /// The group's log is to become shorter.
     Pressure,
     /// A snapshot turned out to be damaged.
@@ -89,8 +91,8 @@ impl ApplyQueue {
     }
 
     /// The snapshot in the making is there, or failed.
-    pub(super) fn push_snapshot_over(&self) {
-        self.jobs.push(Job::SnapshotOver);
+    pub(super) fn push_snapshot_over(&self, failed: bool) {
+        self.jobs.push(Job::SnapshotOver { failed });
     }
 
     /// The group's log is to become shorter.
@@ -166,6 +168,8 @@ pub(super) struct Backlog {
     reads: BTreeMap<Index, Vec<ReadReply>>,
     /// Who wants a snapshot.
     pub(super) wishes: Vec<SnapshotReply>,
+    /// The snapshot that was being made could not be.
+    pub(super) failed: bool,
     /// The log is to become shorter.
     pub(super) pressed: bool,
     /// A snapshot is damaged: what the log begins behind may be nowhere else.
@@ -296,7 +300,7 @@ impl Backlog {
             Job::Stop(fatal) => self.stopped = Some(fatal),
             Job::Silence => self.silent = true,
             Job::Snapshot(reply) => self.wishes.push(reply),
-            Job::SnapshotOver => {}
+            Job::SnapshotOver { failed } => self.failed |= failed,
             Job::Pressure => self.pressed = true,
             Job::Damage => self.damaged = true,
             Job::Restore(snapshot) => self.restore = Some(snapshot),

@@ -328,8 +328,9 @@ impl Node {
     pub fn join_group<S: StateMachine>(&self, group: GroupId, machine: S) -> Result<Group<S::Output>, GroupError> {
         let mut place = self.reserve_new(group)?;
         let store = &self.shelf(group)?.store;
-        if machine.applied() == Index::ZERO && store.newest().is_some_and(|newest| newest.last() == FOUNDING) {
+        if machine.applied() == Index::ZERO && store.newest().is_some_and(|newest| newest.last().index == Index(1)) {
             // What an attempt to restore a backup has left: others may have founded the group with something else.
+            // Or it was fetched, and is fetched again.
             store.clear()?;
         }
         let handle = self.engine.open_group(group, Restored::joining(), machine)?;

@@ -159,10 +159,6 @@ impl StateMachine for RegisterMachine {
         self.state.applied
     }
 
-    fn durable(&self) -> Index {
-        self.saved.as_ref().map_or(Index::ZERO, |saved| saved.applied)
-    }
-
     /// Files of some registers each: those that nobody writes any more stay as they are from snapshot to snapshot.
     fn snapshot(&mut self) -> Result<Option<SnapshotSource>, ApplyError> {
         let State { registers, digest, .. } = &self.state;

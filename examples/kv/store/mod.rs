@@ -156,10 +156,6 @@ impl StateMachine for Machine {
         self.store.applied()
     }
 
-    fn durable(&self) -> Index {
-        self.store.durable()
-    }
-
     fn snapshot(&mut self) -> Result<Option<SnapshotSource>, ApplyError> {
         let image = self.store.image().map_err(|error| ApplyError(error.to_string()))?;
         Ok(Some(SnapshotSource::Stream(image)))
@@ -444,7 +440,7 @@ mod tests {
         let before = {
             let store: Arc<dyn Store> = Arc::new(Durable::open(dir.path(), &logger).unwrap());
             let mut machine = Machine::new(store.clone());
-            assert_eq!((machine.applied(), machine.durable()), (Index(0), Index(0)));
+            assert_eq!((machine.applied(), store.durable()), (Index(0), Index(0)));
             machine.apply(&commands(5, &[set("k", "v", Condition::Always), increment("n")])).unwrap();
             store.totals()
         };

@@ -127,7 +127,7 @@ fn a_restored_durable_store_goes_on_where_it_was() {
     drop((store, machine));
     let store = durable(dir.path());
     let mut machine = Machine::new(store.clone());
-    assert_eq!((machine.applied(), machine.durable()), (Index(209), Index(209)));
+    assert_eq!((machine.applied(), store.durable()), (Index(209), Index(209)));
     goes_on(&store, &mut machine, totals);
     drop((store, machine));
     assert_eq!(keyspaces(dir.path()), ["meta", "pairs-2"], "the pairs of states before are gone");

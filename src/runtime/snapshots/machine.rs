@@ -45,6 +45,9 @@ impl<S: StateMachine> Applier<S> {
 
     /// Hands out a snapshot if somebody wants one or it is time, and none is being made.
     pub(in crate::runtime) fn take_snapshot(&mut self, backlog: &mut Backlog) -> Result<(), ApplyError> {
+        if mem::take(&mut backlog.failed) {
+            self.pace.failed();
+        }
         if backlog.wishes.is_empty() && !backlog.pressed && !backlog.damaged && !self.pace.is_due() {
             return Ok(());
         }
@@ -57,21 +60,25 @@ impl<S: StateMachine> Applier<S> {
             return Ok(());
         }
         let pressed = mem::take(&mut backlog.pressed);
+        let needed = backlog.damaged || self.pace.is_overdue();
         if mem::take(&mut backlog.damaged) {
             warn!(self.logger, "a snapshot is damaged; another one is taken"; "group" => %self.group);
         }
+        self.pace.restart();
         match self.begin_snapshot(&shelf, &mut backlog.wishes, pressed)? {
             Ok(()) => {}
             Err(answer) => {
                 shelf.not_taken();
                 self.answer(&mut backlog.wishes, &answer);
+                if needed && answer.is_err() {
+                    self.pace.failed();
+                }
                 if pressed {
                     // There is nothing new, or nothing to be had: what the newest covers can go.
                     self.entrance.complete([ShardInput::LogTooLong { group: self.group }]);
                 }
             }
         }
-        self.pace.restart();
         Ok(())
     }
 

@@ -14,6 +14,9 @@ use crate::types::{GroupId, Index};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// After a snapshot that could not be taken.
+const RETRY: Duration = Duration::from_secs(10);
+
 /// After a snapshot the log asks for none as long as that took, and so long at least.
 const RELIEF: Duration = Duration::from_millis(50);
 
@@ -177,6 +180,8 @@ pub(in crate::runtime) struct Pace {
     anything: bool,
     /// The log is of no use without a snapshot that is not there.
     overdue: bool,
+    /// When one that failed is tried again.
+    retry_at: Option<Stopwatch>,
 }
 
 impl Pace {
@@ -185,7 +190,7 @@ impl Pace {
         let share = |whole: u64| whole - (u128::from(whole / 2) * u128::from(phase) / u128::from(u64::MAX)) as u64;
         let age = |age: Duration| Stopwatch::now() + Duration::from_millis(share(age.as_millis() as u64));
         let (bytes_due, age_due) = (share(options.log_bytes), options.max_age.map(age));
-        Self { options, bytes: 0, bytes_due, age_due, anything: false, overdue }
+        Self { options, bytes: 0, bytes_due, age_due, anything: false, overdue, retry_at: None }
     }
 
     pub(in crate::runtime) fn applied(&mut self, bytes: usize) {
@@ -196,19 +201,32 @@ impl Pace {
     pub(in crate::runtime) fn is_due(&self) -> bool {
         let by_size = self.options.log_bytes > 0 && self.bytes >= self.bytes_due;
         let by_age = self.anything && self.age_due.is_some_and(|due| due <= Stopwatch::now());
-        self.overdue || by_size || by_age
+        let again = self.retry_at.is_some_and(|at| at <= Stopwatch::now());
+        self.overdue || by_size || by_age || again
     }
 
-    /// How long until age makes one due. One that is due already waits for the one before it.
+    /// How long until age makes one due, or one that failed is tried again. What is due already waits for the one before it.
     pub(in crate::runtime) fn patience(&self) -> Option<Duration> {
-        let left = self.age_due.filter(|_| self.anything)?.checked_duration_since(Stopwatch::now())?;
+        let due = [self.age_due.filter(|_| self.anything), self.retry_at].into_iter().flatten();
+        let left = due.filter_map(|due| due.checked_duration_since(Stopwatch::now())).min()?;
         Some(left + Duration::from_millis(1))
+    }
+
+    /// The one that was due could not be taken: it is tried again after a while.
+    pub(in crate::runtime) fn failed(&mut self) {
+        self.retry_at = Some(Stopwatch::now() + RETRY);
+    }
+
+    /// Whether the log is of no use without it.
+    pub(in crate::runtime) fn is_overdue(&self) -> bool {
+        self.overdue
     }
 
     /// One begins to be taken, or another node's took its place.
     pub(in crate::runtime) fn restart(&mut self) {
         (self.bytes, self.bytes_due, self.anything, self.overdue) = (0, self.options.log_bytes, false, false);
         self.age_due = self.options.max_age.map(|age| Stopwatch::now() + age);
+        self.retry_at = None;
     }
 }
 
@@ -243,6 +261,18 @@ mod tests {
         pace.applied(usize::MAX / 2);
         assert!(!pace.is_due() && pace.patience().is_none());
         assert!(Pace::new(options(0), 0, true).is_due(), "unless the log needs one");
+    }
+
+    #[test]
+    fn one_that_failed_is_tried_again() {
+        let mut pace = Pace::new(options(0), 0, true);
+        pace.restart();
+        pace.failed();
+        assert!(!pace.is_due() && pace.patience().is_some_and(|left| left > RETRY / 2));
+        pace.retry_at = Some(Stopwatch::now());
+        assert!(pace.is_due());
+        pace.restart();
+        assert!(!pace.is_due());
     }
 
     #[test]

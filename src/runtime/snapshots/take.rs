@@ -80,7 +80,7 @@ impl Taker {
         for reply in replies {
             reply.answered(answer.clone());
         }
-        annex.queue.push_snapshot_over();
+        annex.queue.push_snapshot_over(made.is_err());
     }
 }
 
