@@ -32,9 +32,12 @@ impl ApplyCursor {
         self.loading == Some(load)
     }
 
-    /// The state machine was replaced: it has applied up to `index`.
+    /// The state machine was replaced: it has applied up to `index`. What was handed out behind that meanwhile comes to it
+    /// all the same, once (bug `b56`).
     pub(super) fn jumped_to(&mut self, index: Index) {
-        *self = Self::new(index);
+        self.handed = self.handed.max(index);
+        self.loading = self.loading.filter(|load| load.first > index);
+        self.applied(index);
     }
 
     fn hand(&mut self, entries: Vec<Entry>, out: &mut Output) {

@@ -476,6 +476,30 @@ fn r03_a_leader_whose_log_begins_with_another_entry_is_not_followed() {
     assert_eq!(lone.core.status().stopped, Some(stopped));
 }
 
+/// `b56`: while a snapshot replaces the state machine the log may bring what is in it and more. What was handed out behind the
+/// snapshot is not handed out once more.
+#[test]
+fn r03_b56_what_was_handed_out_behind_an_installed_snapshot_comes_once() {
+    let mut lone = Lone::of(3);
+    lone.append_from(2, 2, FOUNDED, vec![], 1);
+    let slice = LogSlice::new(FOUNDED, (2..=9).map(|index| command(index, 2)).collect()).unwrap();
+    let (stamp, round, commit) = (lone.now, RoundId(5), Index(9));
+    let append = AppendEntries { stamp, round, commit, rank: None, fresh: None, snapshot: false, slice };
+    let body = Body::AppendEntries(append);
+    let message = Message { group: GROUP, from: NodeId(2), to: NodeId(1), term: Term(2), body };
+    let mut out = Output::new();
+    lone.core.step(lone.now, Input::Received(message), &mut out);
+    let written = out.writes.last().unwrap().seq;
+    lone.core.step(lone.now, Input::Durable(written), &mut out);
+    assert_eq!(out.apply.drain(..).map(|entry| entry.id.index.0).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7, 8, 9]);
+    let configuration = (Index(1), voters(3));
+    lone.core.step(lone.now, Input::SnapshotInstalled { last: EntryId::new(5, 2), configuration }, &mut out);
+    assert!(out.apply.is_empty(), "{:?}", out.apply);
+    assert_eq!((base(&lone), lone.core.status().applied), (EntryId::new(5, 2), Index(5)));
+    lone.core.step(lone.now, Input::Applied(Index(9)), &mut out);
+    assert_eq!((lone.core.status().applied, out.apply.len()), (Index(9), 0));
+}
+
 /// `b54`: a joint configuration with learners comes with the snapshot in whole, and after a restart as well; whoever leads
 /// with it leaves it.
 #[test]
