@@ -139,7 +139,7 @@ fn a_group_opened_while_the_log_fails_stops_as_well() {
     explore_random(1_500, || {
         let (engine, disk) = lone_node();
         let group = engine.found_group(GROUP, alone(), machine()).unwrap();
-        let restored = engine.found(GroupId(2), alone(), Index::ZERO).unwrap();
+        let restored = engine.found(GroupId(2), Restored::founding(alone()), Index::ZERO).unwrap();
         *disk.0.broken.lock() = true;
         let client = spawn(move || write_and_read(&group));
         while !engine.persist.counters().failed {
