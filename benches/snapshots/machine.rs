@@ -76,6 +76,8 @@ impl Files {
             crc = crc32c::crc32c_append(crc, some);
             left -= some.len() as u64;
         }
+        // What is measured later should not wait for this.
+        file.sync_data()?;
         Ok((name, crc))
     }
 
